@@ -1,0 +1,104 @@
+"""What the project says of its speed and accuracy: one row a claim, judged by the numbers measured, never by hand.
+
+A claim points (`path`) into the result of its benchmark, at a number or at `{value, low, high}` (95 %), and gives a
+target: `{"op": "<=", "value": 1.1}`; with `"interval": True` the whole interval must lie on the right side.
+`valid` points at a boolean of the same result; unless it is true the claim is void. `needs="gpu"` is for what a CPU
+cannot settle.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "==": operator.eq}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that a benchmark settles."""
+
+    name: str
+    benchmark: str
+    issue: int | None
+    claim: str
+    target: Mapping[str, Any]
+    path: str
+    needs: str | None = None
+    valid: str | None = None
+
+
+#: Every claim of the project. A benchmark `benchmarks/NAME.py` is known once a claim names it.
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        name="numpyro-step-time",
+        benchmark="step_time",
+        issue=None,
+        claim="A training step of the VAE on NumPyro takes at most 1.10 times a hand-written JAX scan's.",
+        target={"op": "<=", "value": 1.10},
+        path="numpyro.ratio",
+        valid="numpyro.peer_ok",
+    ),
+    Claim(
+        name="pyro-step-time",
+        benchmark="step_time",
+        issue=None,
+        claim="A training step of the VAE on Pyro takes at most 1.3 times plain PyTorch's.",
+        target={"op": "<=", "value": 1.3},
+        path="pyro.ratio",
+        valid="pyro.peer_ok",
+    ),
+)
+
+
+def known() -> list[str]:
+    """The benchmarks, by name."""
+    return sorted({claim.benchmark for claim in CLAIMS})
+
+
+def look_up(result: Any, path: str) -> Any:
+    """The entry at a dotted path, None where there is none."""
+    for key in path.split("."):
+        result = result.get(key) if isinstance(result, Mapping) else None
+    return result
+
+
+def meets(value: Any, target: Mapping[str, Any]) -> bool | None:
+    """Whether the value is on the right side of the target; None if a number that this needs is missing."""
+    point, low, high = (value.get(k) for k in ("value", "low", "high")) if isinstance(value, Mapping) else (value,) * 3
+    numbers = (low, high) if target.get("interval") and isinstance(value, Mapping) else (point,)
+    if target.get("interval") and not isinstance(value, Mapping):
+        return None
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        return None
+    return all(OPERATORS[target["op"]](n, target["value"]) for n in numbers)
+
+
+def settles(claim: Claim, record: Mapping[str, Any]) -> bool:
+    """Whether this record may decide the claim at all: the peer was fit to compare with, the device the right one."""
+    if claim.valid is not None and look_up(record["result"], claim.valid) is not True:
+        return False
+    device = str(record["manifest"].get("device", "")).lower()
+    return claim.needs != "gpu" or device.startswith(("cuda", "gpu"))
+
+
+def row(claim: Claim, record: Mapping[str, Any] | None, stale: bool = False) -> dict[str, Any]:
+    """The claim beside what was measured; `holds` is None while nothing valid decides it."""
+    value = look_up(record["result"], claim.path) if record else None
+    decided = record is not None and not stale and settles(claim, record)
+    manifest = record["manifest"] if record else {}
+    return {
+        "name": claim.name,
+        "issue": claim.issue,
+        "claim": claim.claim,
+        "target": dict(claim.target),
+        "value": value,
+        "holds": meets(value, claim.target) if decided else None,
+        "needs": claim.needs,
+        "device": manifest.get("device"),
+        "commit": manifest.get("commit"),
+        "stale": stale,
+    }

@@ -1,0 +1,139 @@
+"""Gradient estimators, chosen for each site from outside a model, for both engines.
+
+An estimator is named (`"leave-one-out"`), given as an object (`Score(LeaveOneOut(4))`), or given by site pattern
+(`{"z*": Pathwise(), "y": Enumerate()}`); sites not named get the default: pathwise if the draw is differentiable,
+enumeration if the site has few values, leave-one-out otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any, Protocol
+
+from ppl_models import InputError
+
+from .enumerate import Enumerate
+from .leave_one_out import LeaveOneOut
+from .path_only import PathOnly
+from .pathwise import Pathwise
+from .running_mean import RunningMean
+from .score import Score
+from .site import MAX_ROWS, Latent, Variant
+
+#: By name, with the two-sample leave-one-out that compares at the cost of two plain samples.
+ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
+    "pathwise": Pathwise,
+    "pathwise-kl": lambda: Pathwise(analytic_kl=True),
+    "path-only": PathOnly,
+    "score": Score,
+    "running-mean": lambda: Score(RunningMean()),
+    "leave-one-out": lambda: Score(LeaveOneOut()),
+    "enumerate": Enumerate,
+}
+
+#: The libraries' own ELBO classes, measured as they are.
+STOCK: dict[str, str] = {
+    "stock-trace": "Trace_ELBO",
+    "stock-tracegraph": "TraceGraph_ELBO",
+    "stock-tracemeanfield": "TraceMeanField_ELBO",
+    "stock-traceenum": "TraceEnum_ELBO",
+}
+
+#: Sites of at most this many values are enumerated by default.
+FEW = 64
+
+
+class SiteEstimator(Protocol):
+    """How the gradient at one site is estimated; a frozen dataclass in a file of its own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def num_particles(self) -> int: ...
+    @property
+    def variant(self) -> Variant | None: ...
+    @property
+    def unbiased_for(self) -> tuple[str, ...]: ...
+    def refusal(self, site: Latent) -> str | None:
+        """Why it does not apply at `site` and what does, or None if it applies."""
+        ...
+
+
+Spec = str | SiteEstimator | Mapping[str, "str | SiteEstimator"] | None
+Plan = dict[str, SiteEstimator]
+
+
+def named(name: str) -> SiteEstimator:
+    """The estimator of that name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in ESTIMATORS:
+        known = [*ESTIMATORS, *STOCK]
+        close = get_close_matches(name, known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else "choose one of those."
+        raise InputError(f"expected an estimator among {', '.join(known)}, got '{name}'; {hint}")
+    return ESTIMATORS[name]()
+
+
+def default(site: Latent) -> SiteEstimator:
+    if site.has_rsample:
+        return Pathwise()
+    if site.num_values is not None and site.num_values <= FEW:
+        return Enumerate()
+    return Score(LeaveOneOut())
+
+
+def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
+    """The estimator of each latent site.
+
+    Raises:
+        InputError: A name is unknown, a pattern matches no site, or a named estimator does not apply at its site.
+    """
+    patterns: Mapping[str, Any] = spec if isinstance(spec, Mapping) else {} if spec in (None, "auto") else {"*": spec}
+    chosen = {pattern: named(e) if isinstance(e, str) else e for pattern, e in patterns.items()}
+    names = [site.name for site in latents]
+    for pattern in patterns:
+        if pattern != "*" and not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(f"no latent site matches '{pattern}'; the guide's sites are {', '.join(names) or 'none'}.")
+    plan: Plan = {}
+    for site in latents:
+        if not site.in_model:
+            raise InputError(f"the guide draws '{site.name}', which the model does not have; rename one of them.")
+        estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site)
+        if (reason := estimator.refusal(site)) is not None:
+            raise InputError(f"estimator '{estimator.name}' does not apply: {reason}.")
+        plan[site.name] = estimator
+    rows = prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
+    if rows > MAX_ROWS:
+        raise InputError(f"the enumerated sites have {rows} joint values, more than the {MAX_ROWS} that are enumerated; "
+                         "use leave-one-out at some of them.")  # fmt: skip
+    return plan
+
+
+def num_samples(plan: Plan) -> int:
+    """How many independent samples of the program the plan draws at each row of enumerated values."""
+    return max((e.num_particles for e in plan.values()), default=1)
+
+
+def evaluations(plan: Plan, latents: Sequence[Latent]) -> int:
+    """Evaluations of model and guide that one gradient costs."""
+    return num_samples(plan) * prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
+
+
+def controls(plan: Plan) -> dict[str, Any]:
+    """The controls by site name."""
+    return {name: e.control for name, e in plan.items() if isinstance(e, Score) and e.control is not None}
+
+
+def stateful(plan: Plan) -> tuple[str, ...]:
+    """The sites whose control carries state."""
+    return tuple(name for name, control in controls(plan).items() if isinstance(control, RunningMean))
+
+
+__all__ = ["ESTIMATORS", "STOCK", "Enumerate", "Latent", "LeaveOneOut", "PathOnly", "Pathwise", "RunningMean", "Score",
+           "SiteEstimator", "Spec", "resolve"]  # fmt: skip

@@ -1,0 +1,276 @@
+"""What NumPyro supplies to the estimators: the terms of one run, and a drop-in `ELBO`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as xp
+import numpyro.distributions as dist
+from jax import random
+from jax.lax import stop_gradient
+from numpyro import handlers
+from numpyro.contrib.funsor import config_enumerate
+from numpyro.infer import elbo as stock
+from numpyro.infer.util import get_importance_trace
+from numpyro.primitives import Messenger, mutable
+
+from ppl_models import InputError
+
+from . import STOCK, Latent, Plan, Spec, controls, num_samples, resolve, stateful
+from .site import MAX_ROWS, Values, joint, with_gradient
+from .terms import Plate, Term, align, elbo, rows
+
+Arrays = Mapping[str, Any]
+
+
+def bare(fn: Any) -> Any:
+    """`fn` without masks, at its full batch shape."""
+    shape = fn.batch_shape
+    while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution)):
+        fn = fn.base_dist
+    return fn if fn.batch_shape == shape else fn.expand(shape)
+
+
+def values_of(fn: Any) -> Values | None:
+    """Every value of one draw of `fn`, or None if they are not finitely many."""
+    shape = fn.event_shape
+    while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution, dist.Independent)):
+        fn = fn.base_dist
+    if not fn.has_enumerate_support:
+        return None
+    single = fn.enumerate_support(expand=False)
+    return Values(single.reshape(single.shape[0], *fn.event_shape), prod(shape[: len(shape) - len(fn.event_shape)]), shape)
+
+
+def kl(q: Any, p: Any) -> Any | None:
+    """KL(q ‖ p) of two sites' distributions, masked as q is; None if no closed form is known."""
+    try:
+        value = dist.kl_divergence(bare(q), bare(p))
+    except NotImplementedError:
+        return None
+    return xp.where(q._mask, value, 0.0) if isinstance(q, dist.MaskedDistribution) else value
+
+
+class Estimated(Messenger):
+    """Runs a guide with each latent's distribution replaced by the variant that its estimator asks for."""
+
+    def __init__(self, fn: Callable[..., Any], plan: Plan, given: Arrays) -> None:
+        super().__init__(fn)
+        self.plan, self.given = plan, given
+
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] != "sample" or msg["is_observed"] or msg["name"] not in self.plan:
+            return
+        name, fn = msg["name"], msg["fn"]
+        if name in self.given:
+            value = xp.broadcast_to(self.given[name], fn.batch_shape + fn.event_shape)
+            msg["fn"] = with_gradient(fn, "enumerate", stop_gradient, value)
+        elif (kind := self.plan[name].variant) is not None:
+            msg["fn"] = with_gradient(fn, kind, stop_gradient)
+
+
+class Inspection(NamedTuple):
+    """What one dry run of model and guide tells: the latents, and the values of those that have finitely many."""
+
+    latents: tuple[Latent, ...]
+    values: dict[str, Values]
+
+
+def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays) -> Inspection:
+    """Run model and guide once, shapes only.
+
+    Raises:
+        InputError: A latent of the model has no site in the guide.
+    """
+    found: list[Inspection] = []
+
+    def run() -> None:
+        guide_trace = handlers.trace(handlers.substitute(handlers.seed(guide, 0), data=params)).get_trace(*args, **kwargs)
+        replayed = handlers.replay(handlers.seed(model, 0), guide_trace)
+        model_trace = handlers.trace(handlers.substitute(replayed, data=params)).get_trace(*args, **kwargs)
+        for name, site in model_trace.items():
+            if site["type"] == "sample" and not site["is_observed"] and name not in guide_trace:
+                raise InputError(f"latent '{name}' of the model has no site in the guide; draw '{name}' there, for example "
+                                 "from its exact posterior.")  # fmt: skip
+        latents, values = [], {}
+        for name, site in guide_trace.items():
+            if site["type"] != "sample" or site["is_observed"]:
+                continue
+            fn, partner = site["fn"], model_trace.get(name)
+            with jax.ensure_compile_time_eval():
+                support = values_of(fn)
+            if support is not None and support.size <= MAX_ROWS:
+                values[name] = support
+            closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
+            latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None))
+        found.append(Inspection(tuple(latents), values))
+
+    jax.eval_shape(run)
+    return found[0]
+
+
+def run_terms(
+    rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan,
+    values: Mapping[str, Values], given: Arrays | None = None,
+) -> list[Term]:  # fmt: skip
+    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
+    enumerated = {name: v for name, v in values.items() if name in plan and plan[name].variant == "enumerate"}
+    samples = num_samples(plan)
+    forced = {**joint(enumerated, xp, samples), **(given or {})}
+    first = {name: v[0] for name, v in forced.items()}
+    deps: list[dict[str, frozenset[str]]] = [{}, {}]
+    if any(e.variant in ("score", "enumerate") for e in plan.values()):
+        # Provenance is structure: found once on one row, not once a particle.
+        deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, first), args, dict(kwargs), dict(params)))
+    shared, keys = random.split(rng_key)
+    static: list[Term] = []
+    nesting = 0
+
+    def particle(key: Any, given: Arrays) -> list[tuple[Any, Any, Any]]:
+        nonlocal static, nesting
+        run_model, run_guide = random.split(key)
+        # The shared key draws plates' rows, so that all particles see one minibatch.
+        hide = ["sample", "prng_key", "control_flow"]
+        traces = get_importance_trace(
+            handlers.seed(handlers.seed(model, shared, hide_types=hide), run_model),
+            handlers.seed(handlers.seed(Estimated(guide, plan, given), shared, hide_types=hide), run_guide),
+            args, dict(kwargs), dict(params),
+        )  # fmt: skip
+        model_trace, guide_trace = traces
+        static, arrays, nesting = [], [], 0
+        for sign, up, trace in zip((1, -1), deps, traces, strict=True):
+            for name, site in trace.items():
+                if site["type"] != "sample":
+                    continue
+                frames = site["cond_indep_stack"]
+                nesting = max([nesting, *(-f.dim for f in frames)])
+                plates = frozenset(Plate(f.name, f.dim, f.size, trace[f.name]["args"][0] / f.size) for f in frames)
+                estimator = plan.get(name)
+                cost, upstream, log_q = sign * xp.asarray(site["log_prob"]), up.get(name, frozenset()), None
+                if estimator is not None and getattr(estimator, "analytic_kl", False):
+                    if sign > 0:
+                        continue
+                    scale = 1.0 if site["scale"] is None else site["scale"]
+                    cost = -scale * kl(site["fn"], model_trace[name]["fn"])
+                    upstream = upstream | deps[0].get(name, frozenset())
+                if sign < 0 and estimator is not None and estimator.variant in ("score", "enumerate"):
+                    log_q = bare(site["fn"]).log_prob(site["value"])
+                scored = log_q if estimator and estimator.variant == "score" else None
+                weight = log_q if estimator and estimator.variant == "enumerate" else None
+                count = enumerated[name].size if weight is not None else 1
+                static.append(Term(name, plates, upstream, None, None, None, count))
+                arrays.append((cost, scored, weight))
+        return arrays
+
+    count = samples * prod(v.size for v in enumerated.values())
+    if count == 1:  # a batch of one would turn every product into a batched one, which is slower
+        arrays = jax.tree.map(lambda x: x[None], particle(keys, first))
+    else:
+        arrays = jax.vmap(particle)(random.split(keys, count), forced)
+
+    def shape(x: Any, plates: frozenset[Plate]) -> Any:
+        return None if x is None else align(x.reshape(samples, -1, *x.shape[1:]), plates, nesting)
+
+    return [
+        Term(t.name, t.plates, t.upstream, *(shape(x, t.plates) for x in leaf), t.num_values)
+        for t, leaf in zip(static, arrays, strict=True)
+    ]
+
+
+class EstimatorELBO(stock.ELBO):
+    """−ELBO with the gradient estimator of each site chosen from outside; drop-in for `numpyro.infer.SVI(loss=...)`.
+
+    Args:
+        estimator: A name, an estimator, a mapping from site patterns to them, or None for the default at each site.
+
+    Example:
+        SVI(model, guide, optax.adam(1e-3), loss=EstimatorELBO({"z*": Score(LeaveOneOut(4))}))
+    """
+
+    can_infer_discrete = True
+
+    def __init__(self, estimator: Spec = None) -> None:
+        super().__init__(num_particles=1)
+        self.estimator = estimator
+
+    def plan(self, model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays) -> tuple[Plan, Inspection]:
+        inspection = inspect(model, guide, args, kwargs, params)
+        return resolve(self.estimator, inspection.latents), inspection
+
+    def init_state(self, plan: Plan) -> dict[str, Any]:
+        return {name: (xp.zeros(()), xp.zeros(())) for name in stateful(plan)}
+
+    def evaluate(
+        self, rng_key: Any, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping,
+        given: Arrays | None = None,
+    ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+        """The loss to differentiate in `params` (constrained), and the controls' next state."""
+        plan, inspection = self.plan(model, guide, args, kwargs, params)
+        terms = run_terms(rng_key, params, model, guide, args, kwargs, plan, inspection.values, given)
+        value, surrogate, state = elbo(terms, controls(plan), state, xp, stop_gradient)
+        return -(surrogate + stop_gradient(value - surrogate)), jax.tree.map(stop_gradient, state)
+
+    def loss(self, rng_key: Any, param_map: Arrays, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.loss_with_mutable_state(rng_key, param_map, model, guide, *args, **kwargs)["loss"]
+
+    def loss_with_mutable_state(
+        self, rng_key: Any, param_map: Arrays, model: Any, guide: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        plan, _ = self.plan(model, guide, args, kwargs, param_map)
+        names = stateful(plan)
+        missing = [name for name in names if _slot(name) not in param_map]
+        if missing:
+            raise InputError(f"the running mean of site '{missing[0]}' has nowhere to be carried; give SVI the guide "
+                             "`carrying(guide, sites)` instead of `guide`.")  # fmt: skip
+        state = {name: param_map[_slot(name)] for name in names}
+        loss, state = self.evaluate(rng_key, param_map, state, model, guide, args, kwargs)
+        return {"loss": loss, "mutable_state": {_slot(name): state[name] for name in names} or None}
+
+
+def _slot(name: str) -> str:
+    return f"{name}$control"
+
+
+def carrying(guide: Callable[..., Any], *sites: str) -> Callable[..., Any]:
+    """`guide` that also declares, as NumPyro mutable state, the running means of `sites`, so that stock SVI carries them."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for name in sites:
+            mutable(_slot(name), (xp.zeros(()), xp.zeros(())))
+        return guide(*args, **kwargs)
+
+    return wrapped
+
+
+class StockELBO:
+    """One of NumPyro's own ELBO classes, as it is, behind `EstimatorELBO.evaluate`'s signature."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.inner = name, getattr(stock, STOCK[name])()
+
+    def init_state(self, plan: Plan) -> dict[str, Any]:
+        return {}
+
+    def evaluate(
+        self, rng_key: Any, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping,
+        given: Arrays | None = None,
+    ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+        if given:
+            guide = Estimated(guide, dict.fromkeys(given), {name: value[0] for name, value in given.items()})  # type: ignore[arg-type]
+        if self.name == "stock-traceenum":
+            model, guide = config_enumerate(model), config_enumerate(guide)
+        return self.inner.loss(rng_key, dict(params), model, guide, *args, **kwargs), {}
+
+
+def make(estimator: Spec) -> EstimatorELBO | StockELBO:
+    """The ELBO for a spec or a `stock-…` name."""
+    return StockELBO(estimator) if isinstance(estimator, str) and estimator in STOCK else EstimatorELBO(estimator)
+
+
+def elbo_rows(rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Any:
+    """One-sample ELBO of each row of `args[0]`, nats, shape (rows,), from plain draws; None without a data plate."""
+    terms = run_terms(rng_key, params, model, guide, args, kwargs, {}, {})
+    return rows(terms, args[0].shape[0], xp)

@@ -1,0 +1,77 @@
+"""The words of `Language`, spoken by NumPyro."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax.numpy as xp
+import numpyro
+import numpyro.distributions as dist
+from jax import random
+from jax.lax import conv_general_dilated, stop_gradient
+from jax.nn import log_softmax, relu, sigmoid, softplus
+from jax.scipy.special import logsumexp as _logsumexp
+from numpyro import deterministic, factor, handlers, param, sample, subsample
+from numpyro.distributions import constraints
+
+from . import continuous_bernoulli as cb
+
+__all__ = ["constraints", "deterministic", "dist", "factor", "log_softmax", "param", "relu", "sample", "sigmoid",
+           "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
+
+
+def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:
+    """`subsample`: the indices present, or only how many rows stand for `size`."""
+    if subsample is None:
+        return numpyro.plate(name, size, dim=dim)
+    rows = xp.arange(subsample) if isinstance(subsample, int) else subsample
+    # The substituted indices keep NumPyro from drawing its own, which costs a serial shuffle a step.
+    with handlers.substitute(data={name: rows}):
+        return numpyro.plate(name, size, subsample_size=rows.shape[0], dim=dim)
+
+
+def logsumexp(x: Any) -> Any:
+    """Over the last axis."""
+    return _logsumexp(x, axis=-1)
+
+
+class ContinuousBernoulli(dist.Distribution):
+    """p(x; η) = exp(η x − A(η)) on [0, 1]; see `continuous_bernoulli`."""
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.unit_interval
+    reparametrized_params = ["logits"]
+
+    def __init__(self, logits: Any, *, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(batch_shape=xp.shape(logits), validate_args=validate_args)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        return cb.icdf(xp, self.logits, random.uniform(key, sample_shape + self.batch_shape, self.logits.dtype))
+
+    def log_prob(self, value: Any) -> Any:
+        return cb.log_prob(xp, self.logits, value)
+
+    @property
+    def mean(self) -> Any:
+        return cb.mean(xp, self.logits)
+
+
+def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
+    return ContinuousBernoulli(logits)
+
+
+def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
+    """Images (..., channels, height, width) with weight (out, in, h, w); any leading dims."""
+    images, pad = x.reshape(-1, *x.shape[-3:]), [(padding, padding)] * 2
+    y = conv_general_dilated(images, weight, (stride, stride), pad, dimension_numbers=("NCHW", "OIHW", "NCHW"))
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def conv_transpose(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
+    """The adjoint of `conv` in its input; weight (in, out, h, w)."""
+    images, edges = x.reshape(-1, *x.shape[-3:]), [(n - 1 - padding,) * 2 for n in weight.shape[-2:]]
+    y = conv_general_dilated(images, xp.flip(weight, (-2, -1)), (1, 1), edges, lhs_dilation=(stride, stride),
+                             dimension_numbers=("NCHW", "IOHW", "NCHW"))  # fmt: skip
+    return y.reshape(*x.shape[:-3], *y.shape[1:])

@@ -1,0 +1,87 @@
+"""The words of `Language`, spoken by Pyro."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import array_api_compat.torch as xp
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import deterministic, factor, param, sample, subsample
+from pyro.distributions import constraints
+from torch import relu, sigmoid
+from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import log_softmax as _log_softmax
+from torch.nn.functional import softplus as _softplus
+
+from . import continuous_bernoulli as cb
+
+__all__ = ["constraints", "deterministic", "dist", "factor", "param", "relu", "sample", "sigmoid", "subsample", "xp"]
+
+
+def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:
+    """`subsample`: the indices present, or only how many rows stand for `size`."""
+    return pyro.plate(name, size, subsample=range(subsample) if isinstance(subsample, int) else subsample, dim=dim)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)); linear only where that is exact (torch's default turns linear at 20, off by 2e-9)."""
+    return _softplus(x, threshold=40)
+
+
+def log_softmax(x: Any) -> Any:
+    """Over the last axis."""
+    return _log_softmax(x, dim=-1)
+
+
+def logsumexp(x: Any) -> Any:
+    """Over the last axis."""
+    return torch.logsumexp(x, dim=-1)
+
+
+def stop_gradient(x: Any) -> Any:
+    return x.detach()
+
+
+class ContinuousBernoulli(dist.TorchDistribution):
+    """p(x; η) = exp(η x − A(η)) on [0, 1]; see `continuous_bernoulli`."""
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(self, logits: Any, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ContinuousBernoulli:
+        return ContinuousBernoulli(self.logits.expand(batch_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        shape = torch.Size(sample_shape) + self.batch_shape
+        return cb.icdf(xp, self.logits, torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
+
+    def log_prob(self, value: Any) -> Any:
+        return cb.log_prob(xp, self.logits, value)
+
+    @property
+    def mean(self) -> Any:
+        return cb.mean(xp, self.logits)
+
+
+def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
+    return ContinuousBernoulli(logits)
+
+
+def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
+    """Images (..., channels, height, width) with weight (out, in, h, w); any leading dims."""
+    y = conv2d(x.reshape(-1, *x.shape[-3:]), weight, stride=stride, padding=padding)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def conv_transpose(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
+    """The adjoint of `conv` in its input; weight (in, out, h, w)."""
+    y = conv_transpose2d(x.reshape(-1, *x.shape[-3:]), weight, stride=stride, padding=padding)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])

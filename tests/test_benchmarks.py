@@ -1,0 +1,213 @@
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks import record, step_time
+from benchmarks.claims import CLAIMS, OPERATORS, Claim, known, meets, row
+from benchmarks.hand.weights import greys, weights
+
+CLAIM = Claim("c", "step_time", 7, "A sentence.", {"op": "<=", "value": 1.1}, "a.ratio")
+
+
+def made(ratio, device="cpu", sources=None, **result):
+    manifest = {"device": device, "commit": "abc"}
+    return {"name": "step_time", "result": {"a": {"ratio": ratio, **result}}, "manifest": manifest,
+            "sources": sources or {}}  # fmt: skip
+
+
+def strictly(text):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A benchmark that takes no time; `toy.result` is what it gives."""
+    toy = SimpleNamespace(result={"a": {"ratio": 1.0}})
+    module = SimpleNamespace(run=lambda quick, budget: print("noise") or {**toy.result, "given": [quick, budget]})
+    monkeypatch.setitem(sys.modules, "benchmarks.step_time", module)
+    monkeypatch.setattr(program, "CLAIMS", (CLAIM,))
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("op", "below", "equal", "above"),
+    [("<=", True, True, False), ("<", True, False, False), (">=", False, True, True), (">", False, False, True),
+     ("==", False, True, False)],
+)  # fmt: skip
+def test_each_operator_of_a_target(op, below, equal, above):
+    target = {"op": op, "value": 2}
+    assert [meets(x, target) for x in (1.9, 2.0, 2.1)] == [below, equal, above]
+    assert [meets({"value": x, "low": 0, "high": 9}, target) for x in (1.9, 2.0, 2.1)] == [below, equal, above]
+
+
+@pytest.mark.parametrize(("op", "inside"), [("<=", (0.9, 1.1)), (">=", (1.3, 1.5)), ("<", (0.9, 1.1)), (">", (1.3, 2))])
+def test_an_interval_must_lie_on_the_right_side_whole(op, inside):
+    target = {"op": op, "value": 1.2, "interval": True}
+    low, high = inside
+    assert meets({"value": 1.0, "low": low, "high": high}, target) is True
+    assert meets({"value": 1.0, "low": min(low, 1.19), "high": max(high, 1.21)}, target) is False
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, {"value": None}, "fast", {}])
+def test_a_value_that_is_no_number_decides_nothing(value):
+    assert meets(value, {"op": "<=", "value": 1}) is None
+
+
+def test_an_interval_target_needs_an_interval():
+    assert meets(1.0, {"op": "<=", "value": 2, "interval": True}) is None
+
+
+def test_a_row_has_the_promised_columns_and_holds_is_computed():
+    given = row(CLAIM, made(1.05))
+    assert {"name", "issue", "claim", "target", "value", "holds", "needs", "device", "commit", "stale"} == set(given)
+    assert (given["holds"], given["value"], given["device"], given["commit"]) == (True, 1.05, "cpu", "abc")
+    assert row(CLAIM, made(1.2))["holds"] is False
+    assert row(CLAIM, None)["holds"] is None
+    assert row(CLAIM, made(1.05), stale=True)["holds"] is None
+
+
+@pytest.mark.parametrize(("device", "holds"), [("cpu", None), ("cuda: H200", True), ("gpu", True), ("GPU:0", True)])
+def test_a_claim_that_needs_a_gpu_is_open_on_a_cpu(device, holds):
+    assert row(replace(CLAIM, needs="gpu"), made(1.0, device))["holds"] is holds
+
+
+@pytest.mark.parametrize(("ok", "holds"), [(True, True), (False, None), (None, None)])
+def test_a_claim_with_an_unfit_peer_is_void(ok, holds):
+    assert row(replace(CLAIM, valid="a.peer_ok"), made(1.0, peer_ok=ok))["holds"] is holds
+
+
+def test_claims_have_names_of_their_own_and_benchmarks_that_exist():
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert all(claim.target["op"] in OPERATORS and claim.needs in (None, "gpu") for claim in CLAIMS)
+    assert all((record.ROOT / "benchmarks" / f"{name}.py").is_file() for name in known())
+
+
+def test_a_changed_or_missing_source_makes_a_record_stale(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    kept = made(1.0, sources={"a.py": record.digest(tmp_path / "a.py")})
+    assert not record.stale(kept, tmp_path)
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert record.stale(kept, tmp_path)
+    (tmp_path / "a.py").unlink()
+    assert record.stale(kept, tmp_path)
+
+
+def test_sources_are_the_project_files_in_memory_without_the_framework():
+    found = record.sources()
+    assert "benchmarks/step_time.py" in found
+    assert "benchmarks/record.py" not in found
+    assert not [file for file in found if file.startswith((".venv", "tests"))]
+
+
+def test_a_stale_result_is_listed_as_open(toy, tmp_path, capsys):
+    assert program.main(["step_time", "--json"], tmp_path) == 0
+    kept = strictly((tmp_path / "step_time.json").read_text())
+    assert set(kept) == {"name", "result", "manifest", "sources"}
+    assert set(kept["manifest"]) == {"versions", "device", "cpu", "commit", "dirty", "python", "date", "seconds",
+                                     "quick"}  # fmt: skip
+    kept["sources"]["ppl_models/errors.py"] = record.digest(record.ROOT / "ppl_models" / "errors.py")
+    for sha, stale, holds in ((kept["sources"]["ppl_models/errors.py"], False, True), ("0" * 64, True, None)):
+        record.store({**kept, "sources": {"ppl_models/errors.py": sha}}, tmp_path)
+        capsys.readouterr()
+        assert program.main(["--list", "--json"], tmp_path) == 0
+        (given,) = strictly(capsys.readouterr().out)["claims"]
+        assert (given["stale"], given["holds"], given["value"]) == (stale, holds, 1.0)
+
+
+def test_quick_prints_and_never_overwrites(toy, tmp_path, capsys):
+    program.main(["step_time", "--budget", "3"], tmp_path)
+    before = (tmp_path / "step_time.json").read_text()
+    assert strictly(before)["result"]["given"] == [False, 3.0]
+    toy.result = {"a": {"ratio": 9.0}}
+    capsys.readouterr()
+    assert program.main(["step_time", "--quick", "--json"], tmp_path) == 0
+    assert strictly(capsys.readouterr().out)["claims"][0]["value"] == 9.0
+    assert [file.name for file in tmp_path.iterdir()] == ["step_time.json"]
+    assert (tmp_path / "step_time.json").read_text() == before
+
+
+def test_json_is_strict_and_alone_on_stdout(toy, tmp_path, capsys):
+    toy.result = {"a": {"ratio": math.nan, "worst": np.float32(math.inf), "all": np.arange(3.0)}}
+    program.main(["step_time", "--json"], tmp_path)
+    given = capsys.readouterr()
+    result = strictly(given.out)["result"]
+    assert result["a"] == {"ratio": None, "worst": None, "all": [0.0, 1.0, 2.0]}
+    assert "noise" in given.err
+    assert strictly((tmp_path / "step_time.json").read_text())["result"] == result
+
+
+def test_a_failed_store_leaves_the_old_record(tmp_path, monkeypatch):
+    record.store(made(1.0), tmp_path)
+
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(record.os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        record.store(made(2.0), tmp_path)
+    assert record.load("step_time", tmp_path)["result"]["a"]["ratio"] == 1.0
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [], ["../step_time"]])
+def test_an_unknown_name_exits_2_and_names_the_known(arguments, capsys):
+    assert program.main(arguments) == 2
+    given = capsys.readouterr()
+    assert given.out == ""
+    assert given.err.count("\n") == 1
+    assert all(name in given.err for name in known())
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "soon"])
+def test_a_budget_is_a_positive_number_of_minutes(budget, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        program.main(["step_time", "--budget", budget])
+    assert "minutes" in capsys.readouterr().err
+
+
+def test_the_list_needs_no_engine(tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['benchmarks', '--list', '--json']\n"
+        "try:\n    runpy.run_module('benchmarks', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(*sorted({'torch', 'pyro', 'jax', 'numpyro'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=record.ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    assert {given["name"] for given in strictly(done.stdout)["claims"]} == {claim.name for claim in CLAIMS}
+
+
+def test_the_ratio_is_that_of_the_medians_with_an_interval_around():
+    rng = np.random.default_rng(0)
+    given = step_time.summary(list(1.2 * rng.normal(5, 0.1, 25)), list(rng.normal(5, 0.1, 25)))
+    ratio = given["ratio"]
+    assert ratio["low"] < ratio["value"] < ratio["high"]
+    assert ratio["low"] < 1.2 < ratio["high"]
+    assert ratio["value"] == given["ours_ms"] / given["peer_ms"]
+
+
+@pytest.mark.parametrize(("peer_ms", "gflops", "ok"), [(3.3, 203, True), (3.5, 203, False), (3.5, 150, True)])
+def test_a_peer_is_held_to_its_floor_at_the_speed_of_the_machine(peer_ms, gflops, ok):
+    assert step_time.floor("numpyro", peer_ms, gflops)["peer_ok"] is ok
+
+
+def test_the_two_peers_take_the_same_step():
+    jax = pytest.importorskip("benchmarks.hand._numpyro")
+    torch = pytest.importorskip("benchmarks.hand._pyro")
+    rng = np.random.default_rng(1)
+    params, noise = weights(0), rng.normal(size=(128, 20)).astype(np.float32)
+    x = (rng.random((128, 784)) < greys(128, 1)).astype(np.float32)
+    a, b = jax.gradient(params, x, noise), torch.gradient(params, x, noise)
+    assert a.keys() == b.keys() == params.keys()
+    for name in params:
+        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=1e-5 * np.abs(a[name]).max())
