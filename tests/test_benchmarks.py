@@ -207,7 +207,10 @@ def test_the_two_peers_take_the_same_step():
     rng = np.random.default_rng(1)
     params, noise = weights(0), rng.normal(size=(128, 20)).astype(np.float32)
     x = (rng.random((128, 784)) < greys(128, 1)).astype(np.float32)
-    a, b = jax.gradient(params, x, noise), torch.gradient(params, x, noise)
-    assert a.keys() == b.keys() == params.keys()
-    for name in params:
-        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=1e-5 * np.abs(a[name]).max())
+    doubles = {name: w.astype(np.float64) for name, w in params.items()}
+    truth = torch.gradient(doubles, x.astype(np.float64), noise.astype(np.float64))
+    for peer in (jax, torch):
+        given = peer.gradient(params, x, noise)
+        assert given.keys() == params.keys()
+        for name, g in truth.items():
+            np.testing.assert_allclose(given[name], g, rtol=0, atol=1e-5 * np.abs(g).max(), err_msg=peer.__name__)

@@ -22,6 +22,7 @@ from torch.distributions import kl_divergence
 
 from ppl_models import InputError
 
+from .._pyro import Parameters
 from . import Latent, Plan, Spec, controls, num_samples, resolve, stateful
 from .site import MAX_ROWS, Values, joint, with_gradient
 from .terms import Plate, Term, align, elbo, rows
@@ -184,20 +185,6 @@ def run_terms(
             values = enumerated[name].size if weight is not None else 1
             terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values))
     return terms
-
-
-class Parameters(Messenger):
-    """Answers `param` with the values given, so that Pyro's global store is never read or written."""
-
-    def __init__(self, values: Arrays) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_param(self, msg: Any) -> None:
-        value = self.values.get(msg["name"])
-        if value is not None:
-            value._pyro_unconstrained_param = value  # a plate that slices the parameter asks for it
-            msg["value"] = value
 
 
 class EstimatorELBO(ELBO):

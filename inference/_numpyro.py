@@ -1,0 +1,107 @@
+"""What JAX and NumPyro supply everywhere: a session's dtype and device, and parameters by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as xp
+import numpy as np
+from jax import random
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
+
+from ppl_models import InputError
+from ppl_models.language import Program
+
+VERSIONS = {name: version(name) for name in ("numpyro", "jax", "jaxlib", "optax")}
+
+
+@contextmanager
+def session(dtype: str = "float32", device: str | None = None) -> Iterator[str]:
+    """Run with this dtype on this device (None: a GPU if there is one); yields the device's name.
+
+    Raises:
+        InputError: The device is not there.
+    """
+    platform = {"cuda": "gpu", None: None}.get(device, device)
+    try:
+        chosen = jax.devices(platform)[0] if platform else jax.devices()[0]
+    except RuntimeError:
+        raise InputError(f"device '{device}' is not available to JAX; use --device cpu, or install jax with CUDA.") from None
+    with jax.enable_x64(dtype == "float64"), jax.default_device(chosen):
+        yield f"{'cuda' if chosen.platform == 'gpu' else chosen.platform} ({chosen.device_kind})"
+
+
+def array(x: Any) -> Any:
+    """`x` on the session's device, floats in the session's dtype."""
+    x = np.asarray(x)
+    return xp.asarray(x, dtype=xp.result_type(float)) if x.dtype.kind == "f" else xp.asarray(x)
+
+
+def key(seed: int) -> Any:
+    return random.key(seed)
+
+
+class Coordinates(NamedTuple):
+    """The constraints of a program's parameters: training moves in unconstrained coordinates, files hold constrained values."""
+
+    constraints: Mapping[str, Any]
+
+    def constrain(self, free: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: biject_to(self.constraints.get(name, constraints.real))(value) for name, value in free.items()}
+
+    def free(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        out = {}
+        for name, value in params.items():
+            out[name] = biject_to(self.constraints.get(name, constraints.real)).inv(xp.asarray(value))
+        return out
+
+
+def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: Any) -> tuple[dict[str, Any], Coordinates]:
+    """Initial values (constrained) and constraints, in the order in which guide and model first name them."""
+    rules: dict[str, Any] = {}
+
+    def run(rng: Any) -> dict[str, Any]:
+        guide_key, model_key = random.split(rng)
+        guide_trace = handlers.trace(handlers.seed(guide, guide_key)).get_trace(*args, **kwargs)
+        with handlers.substitute(data={n: s["value"] for n, s in guide_trace.items() if s["type"] == "param"}):
+            seeded = handlers.seed(handlers.replay(model, guide_trace), model_key)
+            model_trace = handlers.trace(seeded).get_trace(*args, **kwargs)
+        out = {}
+        for trace in (guide_trace, model_trace):
+            for name, site in trace.items():
+                if site["type"] == "param" and name not in out:
+                    rules[name] = site["kwargs"].get("constraint", constraints.real)
+                    # A weakly typed initial value would compile the training step twice.
+                    out[name] = xp.asarray(site["value"], dtype=xp.result_type(site["value"]))
+        return out
+
+    values = jax.jit(run)(seed)
+    return values, Coordinates(rules)
+
+
+def coordinates(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Coordinates:
+    """The constraints alone, from shapes."""
+    found: list[Coordinates] = []
+
+    def run() -> None:
+        found.append(parameters(model, guide, args, kwargs, random.key(0))[1])
+
+    jax.eval_shape(run)
+    return found[0]
+
+
+def to_numpy(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in params.items()}
+
+
+def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> np.ndarray | None:
+    """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
+    if not hasattr(declaration, "log_evidence"):
+        return None
+    program = handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()})
+    return np.asarray(jax.jit(program)(array(x)), np.float64)

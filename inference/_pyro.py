@@ -1,0 +1,114 @@
+"""What PyTorch and Pyro supply everywhere: a session's dtype and device, and parameters by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch.distributions import biject_to, constraints
+
+from ppl_models import InputError
+from ppl_models.language import Program
+
+VERSIONS = {"pyro-ppl": version("pyro-ppl"), "torch": version("torch")}
+
+
+@contextmanager
+def session(dtype: str = "float32", device: str | None = None) -> Iterator[str]:
+    """Run with this dtype on this device (None: a GPU if there is one); yields the device's name.
+
+    Inside, draws come from a private random state and Pyro's run-time validation is off: `inference` checks data once.
+
+    Raises:
+        InputError: The device is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' is not available to PyTorch; use --device cpu, or install torch with CUDA.")
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if dtype == "float64" else torch.float32)
+    try:
+        with torch.random.fork_rng(), chosen, pyro.validation_enabled(False):
+            yield f"cuda ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else "cpu (cpu)"
+    finally:
+        torch.set_default_dtype(before)
+
+
+def array(x: Any) -> Any:
+    """`x` on the session's device, floats in the session's dtype."""
+    x = np.array(x)  # a copy: torch would share the caller's memory
+    return torch.as_tensor(x, dtype=torch.get_default_dtype() if x.dtype.kind == "f" else None).to(torch.get_default_device())
+
+
+def key(seed: int) -> int:
+    return seed
+
+
+class Parameters(Messenger):
+    """Answers `param` with the values given, so that Pyro's global store is never read or written."""
+
+    def __init__(self, values: Arrays) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_param(self, msg: Any) -> None:
+        value = self.values.get(msg["name"])
+        if value is not None:
+            value._pyro_unconstrained_param = value  # a plate that slices the parameter asks for it
+            msg["value"] = value
+
+
+class Coordinates(NamedTuple):
+    """The constraints of a program's parameters: training moves in unconstrained coordinates, files hold constrained values."""
+
+    constraints: Mapping[str, Any]
+
+    def constrain(self, free: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._map(name)(value) if name in self.constraints else value for name, value in free.items()}
+
+    def free(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._map(name).inv(torch.as_tensor(value)).detach().clone() for name, value in params.items()}
+
+    def _map(self, name: str) -> Any:
+        return biject_to(self.constraints.get(name, constraints.real))
+
+
+def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: int) -> tuple[dict[str, Any], Coordinates]:
+    """Initial values (constrained) and constraints, in the order in which guide and model first name them."""
+    rules, out = {}, {}
+    with pyro.get_param_store().scope(), torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    for trace in (guide_trace, model_trace):
+        for name, site in trace.nodes.items():
+            if site["type"] == "param" and name not in out:
+                rule = site["kwargs"].get("constraint", constraints.real)
+                if rule is not constraints.real:
+                    rules[name] = rule
+                out[name] = site["value"].detach().clone()
+    return out, Coordinates(rules)
+
+
+def coordinates(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Coordinates:
+    """The constraints alone."""
+    return parameters(model, guide, args, kwargs, 0)[1]
+
+
+def to_numpy(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy().copy() for name, value in params.items()}
+
+
+def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> np.ndarray | None:
+    """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
+    if not hasattr(declaration, "log_evidence"):
+        return None
+    with torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
+        return Program(declaration, "log_evidence", "pyro")(array(x)).double().cpu().numpy()

@@ -1,0 +1,201 @@
+"""Stochastic variational inference: maximise the ELBO of a model-guide pair with any estimator, on either engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ppl_models import Bound, InputError, NumericalError
+from ppl_models.datasets import Dataset
+
+from .. import estimate
+from ..callables import as_bound, can_subsample
+from ..data import baseline, prepare
+from ..estimate import Estimate
+from ..estimators import Spec
+from ..manifest import manifest
+from .epoch import Epoch
+
+Callback = Callable[[dict[str, Any]], bool | None]
+
+
+def epochs(
+    model: Any, x: np.ndarray, *, engine: str = "numpyro", estimator: Spec = None, epochs: int = 30, batch: int = 128,
+    lr: float = 1e-3, seeds: Sequence[int] = (0,), dynamic: bool = False, init: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[Epoch]:  # fmt: skip
+    """Train one epoch a `next()`, within an open `session` of the engine (or at its defaults); what `fit` is made of."""
+    bound = as_bound(model, engine, len(x))
+    trainer = import_module(f"inference.svi._{check(engine)}")
+    return trainer.epochs(
+        *bound, x, estimator=estimator, num_epochs=epochs, batch=min(batch, len(x)), lr=lr, seeds=tuple(seeds),
+        dynamic=dynamic, init=init,
+    )  # fmt: skip
+
+
+def check(engine: str) -> str:
+    from ppl_models.language import check_engine
+
+    return check_engine(engine)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A trained model.
+
+    Attributes:
+        params: Constrained values by name, of the restart with the best training ELBO.
+        history: One row an epoch: epoch, step, seconds (training only, without compilation), train_elbo and
+            heldout_elbo (`Estimate`s, nats per datum).
+        heldout_elbo: One-sample ELBO of the held-out rows, nats per datum; the interval is over rows.
+        heldout_log_likelihood: log p(x) of the held-out rows where the declaration has it in closed form.
+        baseline: log p of the held-out rows under independent columns, nats per datum.
+        restarts: Final training ELBO of every restart, nats per datum.
+        stopped: What ended training: "epochs", "patience" or "callback".
+    """
+
+    model: Any
+    bound: Bound
+    engine: str
+    data: Dataset
+    params: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+    heldout_elbo: Estimate | None
+    heldout_log_likelihood: Estimate | None
+    baseline: float | None
+    seconds_per_step: float
+    setup_seconds: float
+    restarts: list[float]
+    stopped: str
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    model: Any,
+    data: Any,
+    *,
+    engine: str = "numpyro",
+    estimator: Spec = None,
+    epochs: int = 30,
+    batch: int | None = None,
+    lr: float = 1e-3,
+    seed: int = 0,
+    restarts: int = 1,
+    dtype: str = "float32",
+    device: str | None = None,
+    init: Mapping[str, np.ndarray] | None = None,
+    patience: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Fit:
+    """Maximise the ELBO with Adam.
+
+    Args:
+        model: A declaration, or `Bound(model, guide)` of the engine's own functions; these take minibatches if both
+            accept the keyword `total`, the number of data a minibatch stands for, and the whole data otherwise.
+        data: A `Dataset`, or an array (N, ...) of which a fifth is held out.
+        engine: "numpyro" or "pyro".
+        estimator: A name, an estimator, a mapping from site patterns to them; None chooses for each site.
+        epochs: Passes over the training rows; a last incomplete minibatch of each is left out.
+        batch: Rows a step; 128, or all rows where a pair does not take `total`.
+        lr: Adam's step size.
+        seed: Of initial values, order of rows and draws.
+        restarts: Fits from seeds seed, seed + 1, …; the best by training ELBO is kept.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        init: Constrained values to start from, by parameter name.
+        patience: Stop after this many epochs without a better held-out ELBO.
+        callbacks: Called with each history row; one that returns True stops the fit.
+
+    Raises:
+        InputError: A setting, the data or the estimator cannot be used.
+        NumericalError: The ELBO left the finite numbers.
+    """
+    check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, restarts=restarts, dtype=dtype, patience=patience)
+    check(engine)
+    data, began = prepare(data, model), perf_counter()
+    bound = as_bound(model, engine, len(data.x))
+    if batch is not None and batch < len(data.x) and not can_subsample(model):
+        raise InputError(f"batch={batch} needs a model and guide that take the keyword `total`, the number of data a "
+                         "minibatch stands for; add it to both and to their plate, or leave batch out.")  # fmt: skip
+    size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
+    shared, trainer = import_module(f"inference._{engine}"), import_module(f"inference.svi._{engine}")
+    history: list[dict[str, Any]] = []
+    best, stopped, seconds, steps, last = (-math.inf, 0), "epochs", 0.0, 0, None
+    with shared.session(dtype, device) as place:
+        for last in trainer.epochs(
+            *bound, data.x, estimator=estimator, num_epochs=epochs, batch=size, lr=lr,
+            seeds=tuple(range(seed, seed + restarts)), dynamic=data.binarisation == "dynamic", init=init,
+        ):  # fmt: skip
+            require_finite(last)
+            seconds, steps = seconds + last.seconds, steps + last.steps
+            values = trainer.heldout(last.params[winner(last)], *bound, data.heldout, seed)
+            row = {
+                "epoch": last.number, "step": steps, "seconds": seconds,
+                "train_elbo": estimate.mean(-last.losses[winner(last)]) if last.steps else None,
+                "heldout_elbo": None if values is None else estimate.mean(values),
+            }  # fmt: skip
+            history.append(row)
+            if any([callback(row) for callback in callbacks]):  # a list: every callback sees every row
+                stopped = "callback"
+                break
+            score = row["heldout_elbo"].value if row["heldout_elbo"] else -math.inf
+            best = max(best, (score, last.number), key=lambda pair: pair[0])
+            if patience is not None and last.number - best[1] >= patience:
+                stopped = "patience"
+                break
+        assert last is not None
+        params = last.params[winner(last)]
+        exact = shared.log_evidence(model, params, data.heldout)
+        versions = {"device": place, "dtype": dtype, "versions": shared.VERSIONS}
+    return Fit(
+        model, bound, engine, data, params, history, history[-1]["heldout_elbo"],
+        None if exact is None else estimate.mean(exact), baseline(model, data),
+        seconds / max(steps, 1), last.setup_seconds, [float(-loss.mean()) for loss in last.losses] if last.steps else [],
+        stopped, manifest(seed=seed, wall_seconds=perf_counter() - began, **versions),
+    )  # fmt: skip
+
+
+def winner(epoch: Epoch) -> int:
+    """The restart with the lowest mean loss."""
+    return int(np.argmin(epoch.losses.mean(1))) if epoch.steps else 0
+
+
+def require_finite(epoch: Epoch) -> None:
+    bad = np.argwhere(~np.isfinite(epoch.losses))
+    if len(bad):
+        restart, step = bad[0]
+        raise NumericalError(f"the ELBO became {-epoch.losses[restart, step]} at step {step + 1} of epoch {epoch.number} "
+                             "(restart {restart}); lower the learning rate, or use float64.".replace("{restart}", str(restart)))  # fmt: skip
+
+
+def check_settings(**settings: Any) -> None:
+    """Raise `InputError` naming the first setting that cannot be used."""
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "epochs": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
+        "batch": (lambda v: v is None or _whole(v) and v >= 1, "a whole number of at least 1"),
+        "lr": (lambda v: _number(v) and 0 < v < math.inf, "a positive number"),
+        "seed": (lambda v: _whole(v) and 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
+        "restarts": (lambda v: _whole(v) and v >= 1, "a whole number of at least 1"),
+        "replicates": (lambda v: _whole(v) and v >= 2, "a whole number of at least 2"),
+        "budget": (lambda v: v is None or _number(v) and 0 < v < math.inf, "a positive number of seconds"),
+        "seeds": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
+        "dtype": (lambda v: v in ("float32", "float64"), "float32 or float64"),
+        "patience": (lambda v: v is None or _whole(v) and v >= 1, "a whole number of at least 1"),
+    }
+    for name, value in settings.items():
+        fine, expected = rules[name]
+        if not fine(value):
+            raise InputError(f"expected {name} to be {expected}, got {value!r}; change that setting.")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -1,0 +1,111 @@
+"""Training with Pyro: eager steps with PyTorch's fused Adam, the data stays on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._pyro import array, parameters, to_numpy
+from ..estimators import Spec
+from ..estimators._pyro import EstimatorELBO, elbo_rows, make
+from .epoch import Epoch
+
+
+def synchronise() -> None:
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+class RandomState:
+    """A random state of one's own: inside the context torch draws from it, outside nothing has moved."""
+
+    def __init__(self, seed: int) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self._save()
+
+    def _save(self) -> None:
+        self.cpu = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with torch.random.fork_rng():
+            torch.set_rng_state(self.cpu)
+            if self.cuda:
+                torch.cuda.set_rng_state_all(self.cuda)
+            yield
+            self._save()
+
+
+class Run:
+    """One restart: its parameters, optimiser, controls and random state."""
+
+    def __init__(self, model: Any, guide: Any, x: Any, estimator: Spec, lr: float, seed: int, batch: int, init: Any) -> None:
+        self.model, self.guide, self.x, self.batch = model, guide, x, batch
+        self.elbo, self.random = make(estimator), RandomState(seed)
+        values, self.shape = parameters(model, guide, (x[:batch],), {}, seed)
+        if init is not None:
+            values = {name: torch.as_tensor(init[name], dtype=v.dtype, device=v.device) for name, v in values.items()}
+        self.leaves = {name: v.requires_grad_() for name, v in self.shape.free(values).items()}
+        self.optimiser = torch.optim.Adam(self.leaves.values(), lr=lr, fused=True)
+        self.control = {}
+        if isinstance(self.elbo, EstimatorELBO):
+            self.control = self.elbo.init_state(self.elbo.plan(model, guide, (x[:batch],), {}, values)[0])
+
+    def epoch(self, dynamic: bool) -> torch.Tensor:
+        """One pass over the data in a new order; a last incomplete minibatch is left out. Returns the losses."""
+        total, losses = len(self.x), []
+        with self.random():
+            order = torch.randperm(total)
+            for start in range(0, total - self.batch + 1, self.batch):
+                rows = self.x[order[start : start + self.batch]]
+                if dynamic:
+                    rows = torch.bernoulli(rows)
+                self.optimiser.zero_grad(set_to_none=True)
+                params = self.shape.constrain(self.leaves)
+                loss, self.control = self.elbo.evaluate(params, self.control, self.model, self.guide, (rows,), {})
+                loss = loss / total
+                loss.backward()
+                self.optimiser.step()
+                losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return to_numpy(self.shape.constrain(self.leaves))
+
+
+def epochs(
+    model: Any, guide: Any, x: Any, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
+    dynamic: bool, init: Mapping[str, Any] | None,
+) -> Iterator[Epoch]:  # fmt: skip
+    """Train from every seed in turn; one `Epoch` a pass over the data."""
+    began, x = perf_counter(), array(x)
+    runs = [Run(model, guide, x, estimator, lr, seed, batch, init) for seed in seeds]
+    setup = perf_counter() - began
+    yield Epoch(0, 0, 0.0, setup, np.zeros((len(seeds), 0)), [run.snapshot() for run in runs])
+    for number in range(1, num_epochs + 1):
+        began = perf_counter()
+        losses = torch.stack([run.epoch(dynamic) for run in runs])
+        synchronise()
+        seconds = perf_counter() - began
+        yield Epoch(number, losses.shape[1], seconds, setup, losses.double().cpu().numpy(), [run.snapshot() for run in runs])
+
+
+def heldout(params: Mapping[str, Any], model: Any, guide: Any, x: Any, seed: int, chunk: int = 1000) -> np.ndarray | None:
+    """One-sample ELBO of each row of `x`, nats; None if the model has no plate over the data."""
+    params = {name: array(value) for name, value in params.items()}
+    values = []
+    with RandomState(seed)():
+        for start in range(0, len(x), chunk):
+            rows = elbo_rows(params, model, guide, (array(x[start : start + chunk]),), {})
+            if rows is None:
+                return None
+            values.append(rows.double().cpu().numpy())
+    return np.concatenate(values)
