@@ -105,3 +105,23 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> 
         return None
     program = handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()})
     return np.asarray(jax.jit(program)(array(x)), np.float64)
+
+
+def encode(guide: Any, params: Mapping[str, Any], x: np.ndarray, seed: int) -> dict[str, Any]:
+    """One draw of every latent given the rows `x`, by site."""
+    seeded = handlers.substitute(handlers.seed(guide, key(seed)), data={n: array(v) for n, v in params.items()})
+    sites = handlers.trace(seeded).get_trace(array(x))
+    return {name: site["value"] for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
+
+
+def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Mapping[str, Any], seed: int) -> np.ndarray | None:
+    """Mean of the observed site shaped as `like`, latents given or else drawn from the prior; None if it has none."""
+    values = {n: array(v) for n, v in {**params, **latents}.items()}
+    sites = handlers.trace(handlers.substitute(handlers.seed(model, key(seed)), data=values)).get_trace(array(like))
+    for site in sites.values():
+        if site["type"] == "sample" and site["is_observed"] and np.shape(site["value"]) == like.shape:
+            try:
+                return np.broadcast_to(np.asarray(site["fn"].mean, np.float64), like.shape)
+            except (AttributeError, NotImplementedError):
+                return None
+    return None

@@ -112,3 +112,26 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> 
         return None
     with torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         return Program(declaration, "log_evidence", "pyro")(array(x)).double().cpu().numpy()
+
+
+def encode(guide: Any, params: Mapping[str, Any], x: np.ndarray, seed: int) -> dict[str, Any]:
+    """One draw of every latent given the rows `x`, by site."""
+    with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
+        torch.manual_seed(seed)
+        sites = poutine.trace(guide).get_trace(array(x))
+    return {name: sites.nodes[name]["value"] for name in sites.stochastic_nodes}
+
+
+def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Mapping[str, Any], seed: int) -> np.ndarray | None:
+    """Mean of the observed site shaped as `like`, latents given or else drawn from the prior; None if it has none."""
+    given = poutine.condition(model, data={n: array(v) for n, v in latents.items()})
+    with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
+        torch.manual_seed(seed)
+        sites = poutine.trace(given).get_trace(array(like))
+    for name, site in sites.nodes.items():
+        if site["type"] == "sample" and name not in latents and site["is_observed"] and tuple(site["value"].shape) == like.shape:
+            try:
+                return np.broadcast_to(site["fn"].mean.double().cpu().numpy(), like.shape)
+            except (AttributeError, NotImplementedError):
+                return None
+    return None

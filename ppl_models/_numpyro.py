@@ -36,6 +36,17 @@ def logsumexp(x: Any) -> Any:
     return _logsumexp(x, axis=-1)
 
 
+class Categorical(dist.CategoricalLogits):
+    """Scores whole numbers held as floats too, as data are (NumPyro's own refuses them)."""
+
+    def log_prob(self, value: Any) -> Any:
+        return super().log_prob(xp.asarray(value, dtype=xp.int32))
+
+
+def categorical(logits: Any) -> Categorical:
+    return Categorical(logits)
+
+
 class ContinuousBernoulli(dist.Distribution):
     """p(x; η) = exp(η x − A(η)) on [0, 1]; see `continuous_bernoulli`."""
 

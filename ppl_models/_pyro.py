@@ -71,6 +71,10 @@ class ContinuousBernoulli(dist.TorchDistribution):
         return cb.mean(xp, self.logits)
 
 
+def categorical(logits: Any) -> dist.Categorical:
+    return dist.Categorical(logits=logits)
+
+
 def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
     return ContinuousBernoulli(logits)
 

@@ -104,7 +104,7 @@ class Categorical:
 
     def __call__(self, ppl: Language, output: Array) -> Distribution:
         shape = (*output.shape[:-1], output.shape[-1] // self.num_classes, self.num_classes)
-        return ppl.dist.Categorical(logits=output.reshape(shape)).to_event(1)
+        return ppl.categorical(output.reshape(shape)).to_event(1)
 
     def violation(self, x: np.ndarray) -> tuple[np.ndarray, str]:
         return ~((x >= 0) & (x < self.num_classes) & (x == np.round(x))), f"0, 1, …, {self.num_classes - 1}"

@@ -1,0 +1,347 @@
+"""`compare`: gradient estimators on one's own model and data, by bias, variance, cost and where training arrives.
+
+Gradients are those of the mean-per-datum ELBO on one fixed minibatch (so that only the latents' noise is measured), in
+unconstrained coordinates, at initial and at part-trained parameters. Efficiency = 1 / (tr Cov × seconds of one
+training-step gradient): the precision bought per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ppl_models import Bound, InputError
+from ppl_models.datasets import Dataset
+
+from .callables import as_bound, can_subsample
+from .data import prepare
+from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Score, Spec, default, named
+from .gradients.blocks import Blocks
+from .manifest import manifest
+from .metrics import Judgement, Moments, Reference, directions, judge
+from .pictures import pictures
+from .svi import Fit, check, check_settings, fit
+
+POINTS = ("initial", "trained")
+LONG_RUN = 8  # times as many replicates as an estimator gets
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The outcome of `compare`: `results` is plain JSON, a row of `results["estimators"]` an estimator and point."""
+
+    results: dict[str, Any]
+    trained: Fit
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def rows(self, point: str = "trained") -> list[dict[str, Any]]:
+        return [row for row in self.results["estimators"] if row["point"] == point]
+
+    def html(self) -> str:
+        from .report import compare_report
+
+        return compare_report(self.results, self.pictures, self.trained.data.image_shape)
+
+
+def compare(
+    model: Any,
+    data: Any,
+    *,
+    engine: str = "numpyro",
+    estimators: Sequence[str] | Mapping[str, Spec] | None = None,
+    replicates: int = 1000,
+    budget: float | None = None,
+    epochs: int = 10,
+    seeds: int = 3,
+    batch: int | None = None,
+    lr: float = 1e-3,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str | None = None,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Comparison:
+    """Measure gradient estimators on a model and its data.
+
+    Args:
+        model: A declaration, or `Bound(model, guide)` of the engine's own functions.
+        data: A `Dataset` or an array (N, D).
+        engine: "numpyro" or "pyro".
+        estimators: Names, or specs by a label of your own; None takes all, and reports those that do not apply.
+        replicates: Gradients drawn of each estimator at each point.
+        budget: Seconds for all of the probing; fewer replicates are drawn where it runs out.
+        epochs: Length of the training curves, and of the training that makes the point "trained".
+        seeds: Training curves an estimator (0: none).
+        batch: Rows of the fixed minibatch and of a training step; 128 where the model takes minibatches.
+        lr: Adam's step size, the same for all.
+        seed: Of everything.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: A setting or the data cannot be used, or an estimator that you named does not apply.
+    """
+    check_settings(replicates=replicates, budget=budget, seeds=seeds, batch=batch, seed=seed, dtype=dtype)
+    check(engine)
+    chosen = _specs(estimators)
+    data, began = prepare(data, model), perf_counter()
+    size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
+    training = dict(engine=engine, lr=lr, batch=batch, dtype=dtype, device=device)
+    progress("training to the point where estimators are measured")
+    points = {"initial": fit(model, data, epochs=0, seed=seed, **training)}
+    points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
+    bound, rows = trained.bound, minibatch(data, size, seed)
+    shared, probes = import_module(f"inference._{engine}"), import_module(f"inference.gradients._{engine}")
+    with shared.session(dtype, device):
+        prepared, refused = {}, {}
+        for name, spec in chosen.items():
+            try:
+                prepared[name] = probes.Gradients(*bound, (rows,), {}, spec, trained.params, len(data.x))
+            except Exception as error:
+                if estimators is not None and not isinstance(error, InputError):
+                    raise InputError(f"estimator '{name}' does not apply: {_reason(error)}; leave it out.") from error
+                if estimators is not None or not isinstance(error, InputError) and name not in STOCK:
+                    raise
+                refused[name] = _reason(error)
+        if not prepared:
+            raise InputError("no estimator applies to this model; does its guide draw any latent?")
+        references = {}
+        for point in POINTS:
+            progress(f"reference gradient at the {point} point")
+            references[point] = reference(
+                probes, model, bound, rows, points[point].params, len(data.x), prepared, replicates, seed)  # fmt: skip
+        measured: dict[tuple[str, str], dict[str, Any]] = {}
+        share = None if budget is None else budget / (len(prepared) * len(POINTS))
+        for point in POINTS:
+            for name, gradients in prepared.items():
+                progress(f"{name}, {point} point")
+                measured[name, point] = measure(
+                    gradients, points[point].params, references[point], replicates, share, seed, len(prepared) * len(POINTS))  # fmt: skip
+        drawn = pictures(*bound, trained.params, data.heldout, engine, seed)
+    curves = []
+    for name in prepared if seeds else ():
+        for run in range(seeds):
+            progress(f"training with {name}, seed {seed + run}")
+            curves.append(_curve(name, fit(model, data, estimator=chosen[name], epochs=epochs, seed=seed + run, **training), seed + run))
+    results = {
+        "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data),
+        "reference": {
+            "kind": references["trained"].kind,
+            "points": {p: {"gradient_norm": r.norm, "relative_error": r.relative_error} for p, r in references.items()},
+        },
+        "estimators": [
+            {"name": name, "engine": engine, "point": point, **(
+                {"applicable": True, "reason": None, "unbiased_for": _claims(chosen[name], engine), **measured[name, point],
+                 "final_elbo": _final(curves, name)} if name in prepared else _absent(refused[name], chosen[name], engine))}
+            for point in POINTS for name in chosen
+        ],
+        "curves": curves,
+        "manifest": {
+            **trained.manifest, **manifest(versions=shared.VERSIONS, seed=seed), "wall_seconds": perf_counter() - began,
+            "batch": size, "lr": lr, "epochs": epochs, "seeds": seeds, "family_wise_error": 1e-6,
+        },
+    }  # fmt: skip
+    results["verdict_sentence"] = sentence(results)
+    return Comparison(results, trained, drawn)
+
+
+def minibatch(data: Dataset, size: int, seed: int) -> np.ndarray:
+    """The fixed rows, drawn once where binarisation is dynamic."""
+    rng = np.random.default_rng(seed)
+    rows = data.x[np.sort(rng.permutation(len(data.x))[:size])]
+    return (rng.random(rows.shape) < rows).astype(rows.dtype) if data.binarisation == "dynamic" else rows
+
+
+def reference(
+    probes: Any, model: Any, bound: Bound, rows: np.ndarray, params: Mapping[str, np.ndarray], num_data: int,
+    prepared: Mapping[str, Any], replicates: int, seed: int,
+) -> Reference:  # fmt: skip
+    """The exact gradient by enumeration or in closed form if there is one, else the mean of a long run."""
+    exact = prepared.get("enumerate")
+    if exact is None:
+        try:
+            exact = probes.Gradients(*bound, (rows,), {}, Enumerate(), params, num_data)
+        except InputError:
+            exact = None
+    if exact is not None:
+        return Reference("enumerated", np.asarray(exact.many(params, exact.control(params, seed), 2, seed)[0], np.float64))
+    spec = None
+    for spec in ({"*": Pathwise(analytic_kl=True)}, None):
+        try:
+            gradients = probes.Gradients(*bound, (rows,), {}, spec, params, num_data)
+            break
+        except InputError:
+            continue
+    else:
+        raise InputError("no unbiased estimator applies to this model, so there is nothing to hold the others to.")
+    if _tight(model, params, rows, gradients, bound):
+        value = probes.evidence_gradient(model, params, gradients.shape, gradients.blocks, rows)
+        return Reference("closed-form", value)
+    moments = Moments(directions(np.zeros(gradients.blocks.size), gradients.blocks))
+    for start, count in _chunks(gradients, replicates * LONG_RUN):
+        moments.add(gradients.many(params, {}, count, seed + 7_000_003 + start))
+    gradient = moments.mean
+    # The blocks' directions follow from the gradient itself; their share of its error is bounded by its size.
+    trace = float(np.mean(moments.traces)) / moments.count
+    along = np.concatenate([moments.errors[:64], np.full(len(gradients.blocks.slices), np.sqrt(trace))])
+    return Reference("long-run", gradient, trace, along)
+
+
+def _tight(model: Any, params: Any, rows: np.ndarray, gradients: Any, bound: Bound) -> bool:
+    """Whether the bound equals a closed-form log p(x): the guide is then the exact posterior and stays it."""
+    if not hasattr(model, "log_evidence"):
+        return False
+    engine = import_module(gradients.__module__.replace(".gradients.", "."))
+    trainer = import_module(gradients.__module__.replace(".gradients.", ".svi."))
+    gap = trainer.heldout(params, *bound, rows, 0) - engine.log_evidence(model, params, rows)
+    return bool(np.abs(gap).max() < 1e-2)
+
+
+def _chunks(gradients: Any, replicates: int) -> list[tuple[int, int]]:
+    """Starts and sizes: at least ten chunks (their spread gives the interval), none holding over 32 MB of gradients."""
+    fits = max(2, int(8e6 / max(gradients.blocks.size, 1) / 1), 2)
+    size = max(2, min(replicates // 10, fits, max(2, 65536 // gradients.evaluations)))
+    return [(start, size) for start in range(0, max(replicates - size + 1, 1), size)]
+
+
+def measure(
+    gradients: Any, params: Mapping[str, np.ndarray], truth: Reference, replicates: int, seconds: float | None, seed: int,
+    family: int,
+) -> dict[str, Any]:  # fmt: skip
+    """One estimator at one point: judged and timed."""
+    control = gradients.control(params, seed + 1)
+    moments, spent, timings = Moments(directions(truth.gradient, gradients.blocks)), 0.0, []
+    for start, count in _chunks(gradients, replicates):
+        began = perf_counter()
+        values = gradients.many(params, control, count, seed + 1_000_003 + start)
+        timings.append((perf_counter() - began) / count)
+        moments.add(values)
+        spent += perf_counter() - began
+        if (moments.noiseless and len(timings) >= 2) or (seconds is not None and spent > seconds and len(timings) >= 2):
+            break
+    judged: Judgement = judge(moments, truth, family)
+    one = gradients.one(params, control)
+    step = seconds_of(one)
+    trace = judged.variance_trace
+    return {
+        "verdict": judged.verdict, "replicates": moments.count, "bias_max_abs_z": judged.bias_max_abs_z,
+        "bias_relative": judged.bias_relative.to_json(), "minimal_detectable_bias": judged.minimal_detectable_bias,
+        "variance_trace": trace.to_json(), "snr": judged.snr, "seconds_per_gradient": step,
+        # The first chunk compiles.
+        "seconds_per_gradient_vectorised": float(np.median(timings[1:])) if len(timings) > 1 else None,
+        "model_evaluations": gradients.evaluations,
+        "efficiency": None if moments.noiseless else 1.0 / (trace.value * step),
+    }  # fmt: skip
+
+
+def seconds_of(run: Callable[[], Any], most: float = 0.3) -> float:
+    """Median seconds of one call, after two to warm up; at least 5 calls, then until `most` seconds are spent."""
+    run(), run()
+    timings: list[float] = []
+    while len(timings) < 5 or (sum(timings) < most and len(timings) < 200):
+        began = perf_counter()
+        run()
+        timings.append(perf_counter() - began)
+    return float(np.median(timings))
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """The finding in one sentence: the most efficient honest estimator, what it buys over the score function, and who is biased."""
+    rows = [r for r in results["estimators"] if r["point"] == "trained" and r["applicable"]]
+    honest = [r for r in rows if r["verdict"] != "biased" and r["unbiased_for"]]
+    biased = [r["name"] for r in rows if r["verdict"] == "biased"]
+    exact = [r["name"] for r in honest if r["efficiency"] is None]
+    noisy = sorted((r for r in honest if r["efficiency"] is not None), key=lambda r: -r["efficiency"])
+    parts = []
+    if exact:
+        parts.append(f"{exact[0]} is exact here")
+    if noisy:
+        best = noisy[0]
+        text = f"{best['name']} buys the most precision per second" + (" of the sampled estimators" if exact else "")
+        plain = next((r for r in noisy if r["name"] == "score"), None)
+        if plain is not None and plain is not best:
+            ratio = plain["variance_trace"]["value"] / best["variance_trace"]["value"]
+            text += f", with {_times(ratio)} the score function's variance removed" if False else (
+                f", its variance {_times(ratio)} below the score function's")
+        parts.append(text)
+    if biased:
+        parts.append(f"{' and '.join(biased)} {'is' if len(biased) == 1 else 'are'} biased")
+    return (f"On {results['model']} with {results['data']['name']} ({results['engine']}): " + "; ".join(parts) + ".").replace("  ", " ")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}×" if ratio < 100 else f"{ratio:,.0f}×"
+
+
+def _specs(estimators: Sequence[str] | Mapping[str, Spec] | None) -> dict[str, Spec]:
+    if estimators is None:
+        return {name: name for name in (*ESTIMATORS, *STOCK)}
+    if isinstance(estimators, str):
+        estimators = [estimators]
+    chosen = dict(estimators) if isinstance(estimators, Mapping) else {name: name for name in estimators}
+    if not chosen:
+        raise InputError(f"no estimator was named; choose among {', '.join((*ESTIMATORS, *STOCK))}.")
+    for spec in chosen.values():
+        if isinstance(spec, str) and spec not in STOCK:
+            named(spec)
+    return chosen  # type: ignore[return-value]
+
+
+def _claims(spec: Any, engine: str) -> list[str]:
+    """What the estimator is meant to be unbiased for; NumPyro's own say so of discrete sites too, and are measured."""
+    if isinstance(spec, str) and spec not in STOCK:
+        spec = named(spec)
+    return list(getattr(spec, "unbiased_for", ("elbo",)))
+
+
+def _absent(reason: str, spec: Any, engine: str) -> dict[str, Any]:
+    keys = ("verdict replicates bias_max_abs_z bias_relative minimal_detectable_bias variance_trace snr seconds_per_gradient "
+            "seconds_per_gradient_vectorised model_evaluations efficiency final_elbo").split()  # fmt: skip
+    return {"applicable": False, "reason": reason, "unbiased_for": _claims(spec, engine), **dict.fromkeys(keys)}
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else f"the library raises {type(error).__name__}"
+    return text.removeprefix("estimator ").split(" does not apply: ")[-1].rstrip(".")
+
+
+def _curve(name: str, run: Fit, seed: int) -> dict[str, Any]:
+    rows = [row for row in run.history if row["heldout_elbo"] is not None]
+    return {
+        "name": name, "engine": run.engine, "seed": seed, "steps": [row["step"] for row in rows],
+        "seconds": [row["seconds"] for row in rows], "elbo": [row["heldout_elbo"].value for row in rows],
+        "setup_seconds": run.setup_seconds,
+    }  # fmt: skip
+
+
+def _final(curves: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None] | None:
+    """Mean and range over seeds of the last held-out ELBO."""
+    last = [curve["elbo"][-1] for curve in curves if curve["name"] == name and curve["elbo"]]
+    if not last:
+        return None
+    from .estimate import mean
+
+    found = mean(np.array(last))
+    return dict(found.to_json())
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    return {"name": data.name, "card": data.card, "binarisation": data.binarisation, "num_data": len(data.x),
+            "data_dim": int(data.x.shape[1])}  # fmt: skip
+
+
+def _name(model: Any) -> str:
+    return getattr(model[0], "__name__", "model") if isinstance(model, tuple) else type(model).__name__
+
+
+def _settings(model: Any) -> dict[str, str]:
+    return {} if isinstance(model, tuple) else {k: str(v) for k, v in vars(model).items()}
+
+
+__all__ = ["Blocks", "Comparison", "Score", "compare", "default"]
