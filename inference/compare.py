@@ -20,10 +20,10 @@ from ppl_models.datasets import Dataset
 
 from .callables import as_bound, can_subsample
 from .data import prepare
-from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Score, Spec, default, named
-from .gradients.blocks import Blocks
+from .estimate import mean
+from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Spec, named
 from .manifest import manifest
-from .metrics import Judgement, Moments, Reference, directions, judge
+from .metrics import FAMILY_WISE, PROJECTIONS, Judgement, Moments, Reference, directions, judge
 from .pictures import pictures
 from .svi import Fit, check, check_settings, fit
 
@@ -42,10 +42,12 @@ class Comparison:
     def rows(self, point: str = "trained") -> list[dict[str, Any]]:
         return [row for row in self.results["estimators"] if row["point"] == point]
 
-    def html(self) -> str:
+    def html(self, extra: Mapping[str, Any] | None = None) -> str:
+        """The report: one page, with everything it needs inside."""
+        from .files import strict
         from .report import compare_report
 
-        return compare_report(self.results, self.pictures, self.trained.data.image_shape)
+        return compare_report(strict({**(extra or {}), **self.results}), self.pictures, self.trained.data.image_shape)
 
 
 def compare(
@@ -114,7 +116,7 @@ def compare(
         for point in POINTS:
             progress(f"reference gradient at the {point} point")
             references[point] = reference(
-                probes, model, bound, rows, points[point].params, len(data.x), prepared, replicates, seed)  # fmt: skip
+                engine, model, bound, rows, points[point].params, len(data.x), prepared, replicates, seed)  # fmt: skip
         measured: dict[tuple[str, str], dict[str, Any]] = {}
         share = None if budget is None else budget / (len(prepared) * len(POINTS))
         for point in POINTS:
@@ -143,7 +145,7 @@ def compare(
         "curves": curves,
         "manifest": {
             **trained.manifest, **manifest(versions=shared.VERSIONS, seed=seed), "wall_seconds": perf_counter() - began,
-            "batch": size, "lr": lr, "epochs": epochs, "seeds": seeds, "family_wise_error": 1e-6,
+            "batch": size, "lr": lr, "epochs": epochs, "seeds": seeds, "family_wise_error": FAMILY_WISE,
         },
     }  # fmt: skip
     results["verdict_sentence"] = sentence(results)
@@ -158,10 +160,11 @@ def minibatch(data: Dataset, size: int, seed: int) -> np.ndarray:
 
 
 def reference(
-    probes: Any, model: Any, bound: Bound, rows: np.ndarray, params: Mapping[str, np.ndarray], num_data: int,
+    engine: str, model: Any, bound: Bound, rows: np.ndarray, params: Mapping[str, np.ndarray], num_data: int,
     prepared: Mapping[str, Any], replicates: int, seed: int,
 ) -> Reference:  # fmt: skip
     """The exact gradient by enumeration or in closed form if there is one, else the mean of a long run."""
+    probes = import_module(f"inference.gradients._{engine}")
     exact = prepared.get("enumerate")
     if exact is None:
         try:
@@ -179,32 +182,30 @@ def reference(
             continue
     else:
         raise InputError("no unbiased estimator applies to this model, so there is nothing to hold the others to.")
-    if _tight(model, params, rows, gradients, bound):
+    if _tight(engine, model, params, rows, bound):
         value = probes.evidence_gradient(model, params, gradients.shape, gradients.blocks, rows)
         return Reference("closed-form", value)
     moments = Moments(directions(np.zeros(gradients.blocks.size), gradients.blocks))
     for start, count in _chunks(gradients, replicates * LONG_RUN):
         moments.add(gradients.many(params, {}, count, seed + 7_000_003 + start))
     gradient = moments.mean
-    # The blocks' directions follow from the gradient itself; their share of its error is bounded by its size.
+    # The blocks' directions follow from the gradient itself, so their own error is bounded by that of the whole.
     trace = float(np.mean(moments.traces)) / moments.count
-    along = np.concatenate([moments.errors[:64], np.full(len(gradients.blocks.slices), np.sqrt(trace))])
+    along = np.concatenate([moments.errors[:PROJECTIONS], np.full(len(gradients.blocks.slices), np.sqrt(trace))])
     return Reference("long-run", gradient, trace, along)
 
 
-def _tight(model: Any, params: Any, rows: np.ndarray, gradients: Any, bound: Bound) -> bool:
+def _tight(engine: str, model: Any, params: Mapping[str, np.ndarray], rows: np.ndarray, bound: Bound) -> bool:
     """Whether the bound equals a closed-form log p(x): the guide is then the exact posterior and stays it."""
-    if not hasattr(model, "log_evidence"):
+    exact = import_module(f"inference._{engine}").log_evidence(model, params, rows)
+    if exact is None:
         return False
-    engine = import_module(gradients.__module__.replace(".gradients.", "."))
-    trainer = import_module(gradients.__module__.replace(".gradients.", ".svi."))
-    gap = trainer.heldout(params, *bound, rows, 0) - engine.log_evidence(model, params, rows)
-    return bool(np.abs(gap).max() < 1e-2)
+    return bool(np.abs(import_module(f"inference.svi._{engine}").heldout(params, *bound, rows, 0) - exact).max() < 1e-2)
 
 
 def _chunks(gradients: Any, replicates: int) -> list[tuple[int, int]]:
     """Starts and sizes: at least ten chunks (their spread gives the interval), none holding over 32 MB of gradients."""
-    fits = max(2, int(8e6 / max(gradients.blocks.size, 1) / 1), 2)
+    fits = int(8e6 / max(gradients.blocks.size, 1))
     size = max(2, min(replicates // 10, fits, max(2, 65536 // gradients.evaluations)))
     return [(start, size) for start in range(0, max(replicates - size + 1, 1), size)]
 
@@ -250,6 +251,28 @@ def seconds_of(run: Callable[[], Any], most: float = 0.3) -> float:
     return float(np.median(timings))
 
 
+def table(results: Mapping[str, Any], point: str = "trained") -> str:
+    """The comparison as text, the rows of one point."""
+    from .plots import number, percent, seconds
+
+    head = ("estimator", "verdict", "bias", "detectable", "variance", "a gradient", "efficiency", "held-out ELBO")
+    lines = [head]
+    for row in results["estimators"]:
+        if row["point"] != point:
+            continue
+        if not row["applicable"]:
+            lines.append((row["name"], "does not apply", "", "", "", "", "", ""))
+            continue
+        final = row["final_elbo"]
+        lines.append((
+            row["name"], row["verdict"], percent(row["bias_relative"]["value"]), percent(row["minimal_detectable_bias"]),
+            number(row["variance_trace"]["value"]), seconds(row["seconds_per_gradient"]), number(row["efficiency"]),
+            number(final["value"]) if final else "–",
+        ))  # fmt: skip
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
 def sentence(results: Mapping[str, Any]) -> str:
     """The finding in one sentence: the most efficient honest estimator, what it buys over the score function, and who is biased."""
     rows = [r for r in results["estimators"] if r["point"] == "trained" and r["applicable"]]
@@ -266,12 +289,11 @@ def sentence(results: Mapping[str, Any]) -> str:
         plain = next((r for r in noisy if r["name"] == "score"), None)
         if plain is not None and plain is not best:
             ratio = plain["variance_trace"]["value"] / best["variance_trace"]["value"]
-            text += f", with {_times(ratio)} the score function's variance removed" if False else (
-                f", its variance {_times(ratio)} below the score function's")
+            text += f", its variance {_times(ratio)} below the score function's"
         parts.append(text)
     if biased:
         parts.append(f"{' and '.join(biased)} {'is' if len(biased) == 1 else 'are'} biased")
-    return (f"On {results['model']} with {results['data']['name']} ({results['engine']}): " + "; ".join(parts) + ".").replace("  ", " ")
+    return f"On {results['model']} with {results['data']['name']} ({results['engine']}): {'; '.join(parts)}."
 
 
 def _times(ratio: float) -> str:
@@ -321,14 +343,11 @@ def _curve(name: str, run: Fit, seed: int) -> dict[str, Any]:
 
 
 def _final(curves: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None] | None:
-    """Mean and range over seeds of the last held-out ELBO."""
+    """The last held-out ELBO, mean over seeds."""
     last = [curve["elbo"][-1] for curve in curves if curve["name"] == name and curve["elbo"]]
     if not last:
         return None
-    from .estimate import mean
-
-    found = mean(np.array(last))
-    return dict(found.to_json())
+    return dict(mean(np.array(last)).to_json())
 
 
 def describe(data: Dataset) -> dict[str, Any]:
@@ -343,5 +362,3 @@ def _name(model: Any) -> str:
 def _settings(model: Any) -> dict[str, str]:
     return {} if isinstance(model, tuple) else {k: str(v) for k, v in vars(model).items()}
 
-
-__all__ = ["Blocks", "Comparison", "Score", "compare", "default"]

@@ -8,6 +8,9 @@ import numpy as np
 
 from ppl_models import Bound, InputError
 from ppl_models.datasets import Dataset, from_arrays
+from ppl_models.likelihoods import Normal
+
+from .estimate import Estimate, mean
 
 
 def prepare(data: Any, model: Any) -> Dataset:
@@ -34,11 +37,9 @@ def prepare(data: Any, model: Any) -> Dataset:
     return data
 
 
-def baseline(model: Any, data: Dataset) -> float | None:
+def baseline(model: Any, data: Dataset) -> Estimate | None:
     """Mean log p of the held-out rows under independent columns fitted to the training rows, nats per datum."""
-    from ppl_models.likelihoods import Normal
-
     if isinstance(model, tuple):
         return None
     likelihood = getattr(model, "likelihood", Normal("per-dim"))
-    return float(np.mean(likelihood.baseline(data.x, data.heldout)))
+    return mean(likelihood.baseline(data.x, data.heldout))

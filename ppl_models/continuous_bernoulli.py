@@ -39,7 +39,9 @@ def icdf(xp: Any, eta: Any, u: Any) -> Any:
     inside, near, far = _split(xp, eta, TINY)
     series = u + near * u * (1 - u) / 2 * (1 + near * (1 - 2 * u) / 3)
     # For η > 0 mirror to −η, so that exp(η) never overflows.
-    share, size = xp.where(far > 0, 1 - u, u), xp.abs(far)
+    # A share of 1 (u is drawn from [0, 1)) would put the draw at infinity.
+    share = xp.clip(xp.where(far > 0, 1 - u, u), None, 1 - xp.finfo(u.dtype).eps)
+    size = xp.abs(far)
     low = -xp.log1p(share * xp.expm1(-size)) / size
     return xp.where(inside, series, xp.where(far > 0, 1 - low, low))
 
@@ -48,4 +50,6 @@ def mean(xp: Any, eta: Any) -> Any:
     """E[x] = A'(η)."""
     inside, near, far = _split(xp, eta, SMALL)
     series = 0.5 + near / 12 - near**3 / 720 + near**5 / 30240
-    return xp.where(inside, series, -1 / xp.expm1(-far) - 1 / far)
+    wide = xp.abs(far)  # mirrored, so that the exponential never overflows
+    closed = -1 / xp.expm1(-wide) - 1 / wide
+    return xp.where(inside, series, xp.where(far > 0, closed, 1 - closed))

@@ -36,7 +36,8 @@ class FactorAnalysis:
         loading, loc, scale = self.parameters(ppl)
         whitened = loading / scale[:, None] ** 2
         covariance = ppl.xp.linalg.inv(ppl.xp.eye(self.latent_dim) + loading.mT @ whitened)
-        return ppl.dist.MultivariateNormal((x - loc) @ whitened @ covariance, covariance_matrix=covariance)
+        # One factor for all rows: given a covariance, both libraries factorise it once a row.
+        return ppl.dist.MultivariateNormal((x - loc) @ whitened @ covariance, scale_tril=ppl.xp.linalg.cholesky(covariance))
 
     def model(self, ppl: Language, x: Array, total: int | None = None) -> None:
         loading, loc, scale = self.parameters(ppl)

@@ -262,7 +262,8 @@ def close(a: Any, b: Any, tolerance: float) -> None:
     assert np.isfinite(a).all()
     assert np.isfinite(b).all()
     error = np.abs(a - b) / np.maximum(1, np.abs(b))
-    assert error.max(initial=0) <= tolerance, f"relative error {error.max():.3g} at {np.unravel_index(error.argmax(), error.shape)}"
+    worst = np.unravel_index(error.argmax(), error.shape)
+    assert error[worst] <= tolerance, f"{a[worst]!r} is not {b[worst]!r} at {worst}: relative error {error[worst]:.3g}"
 
 
 def arrays(engine: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ outcomes by their probability, and averages over all minibatches. Continuous noi
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from inference.estimators import num_samples
 from ppl_models import bind
 
 Arrays = Mapping[str, Any]
+#: Each program is run once: compiling it well does not pay.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NODES = 8  # Gauss-Hermite: exact for polynomials up to degree 15; the largest here has degree 6
 
 
@@ -54,6 +57,9 @@ class Net:
     masked: bool = False
     inner: bool = False  # the mask lies inside the event
 
+    def __str__(self) -> str:
+        return f"net-{'-'.join(map(str, self.bits))}{'-global' * self.shared}"
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         b, out = self.bits[0], {}
@@ -71,7 +77,7 @@ class Net:
 
     noise = 0  # standard normals a row
 
-    def params(self, seed: int = 0) -> dict[str, np.ndarray]:
+    def params(self, seed: int = 11) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         return {name: np.asarray(rng.normal(size=shape)) for name, shape in self.shapes.items()}
 
@@ -126,24 +132,23 @@ class Net:
         """The ELBO of all rows of x."""
         total = 0.0
         counts_x, counts_z = (x[:, 2], x[:, 3]) if self.masked else (1.0, 1.0)
+        states = grid((2,) * sum(self.bits))[:, None]  # (states, 1, bits): costs are (states, rows)
+        z1, z2 = states[..., : self.bits[0]], states[..., self.bits[0] :]
+        log_q = bernoulli(x[:, :2] @ p["encoder"] + p["encoder.bias"], z1).sum(-1)
+        cost = counts_z * (bernoulli(p["prior"], z1).sum(-1) - log_q)
+        logits = z1 @ p["decoder"] + p["decoder.bias"]
+        if len(self.bits) == 2:
+            log_q2 = bernoulli(x[:, :2] @ p["encoder2"] + z1 @ p["encoder12"], z2).sum(-1)
+            cost, log_q = cost + bernoulli(z1 @ p["prior2"], z2).sum(-1) - log_q2, log_q + log_q2
+            logits = logits + z2 @ p["decoder2"]
         for g in (0.0, 1.0) if self.shared else (None,):
-            weight_g = 1.0
+            weight, given_g = 1.0, logits
             if g is not None:
-                log_q = bernoulli(p["g.guide"], g)
-                weight_g = jnp.exp(log_q)
-                total = total + weight_g * (bernoulli(p["g.prior"], g) - log_q)
-            for state in grid((2,) * sum(self.bits)):
-                z1, z2 = state[: self.bits[0]], state[self.bits[0] :]
-                log_q1 = bernoulli(x[:, :2] @ p["encoder"] + p["encoder.bias"], z1).sum(-1)
-                cost = counts_z * (bernoulli(p["prior"], z1).sum() - log_q1)
-                weight, logits = weight_g * jnp.exp(log_q1), z1 @ p["decoder"] + p["decoder.bias"]
-                if len(self.bits) == 2:
-                    log_q2 = bernoulli(x[:, :2] @ p["encoder2"] + z1 @ p["encoder12"], z2).sum(-1)
-                    cost = cost + bernoulli(z1 @ p["prior2"], z2).sum() - log_q2
-                    weight, logits = weight * jnp.exp(log_q2), logits + z2 @ p["decoder2"]
-                if g is not None:
-                    logits = logits + g * p["g.decoder"]
-                total = total + (weight * (cost + counts_x * bernoulli(logits, x[:, :2]).sum(-1))).sum()
+                log_g, given_g = bernoulli(p["g.guide"], g), logits + g * p["g.decoder"]
+                weight = jnp.exp(log_g)
+                total = total + weight * (bernoulli(p["g.prior"], g) - log_g)
+            all_costs = cost + counts_x * bernoulli(given_g, x[:, :2]).sum(-1)
+            total = total + (weight * jnp.exp(log_q) * all_costs).sum()
         return total
 
 
@@ -154,6 +159,9 @@ class Curve:
     dim: int = 1
     switch: bool = False
     masked: bool = False
+
+    def __str__(self) -> str:
+        return f"curve-{self.dim}{'-switch' * self.switch}"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -169,7 +177,7 @@ class Curve:
     def noise(self) -> int:
         return self.dim
 
-    def params(self, seed: int = 0) -> dict[str, np.ndarray]:
+    def params(self, seed: int = 32) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
         out = {name: np.asarray(rng.normal(size=shape)) for name, shape in self.shapes.items()}
         return out | {"scale": np.exp(0.5 * out["scale"])}
@@ -224,16 +232,16 @@ class Curve:
                 loc_p, loc_q = loc_p + c * p["shift"], loc_q + c * p["q.shift"]
                 log_q = bernoulli(x[:, 0] * p["c.encoder"], c)
                 weight_c, cost_c = jnp.exp(log_q), bernoulli(p["c.prior"], c) - log_q
-            for eps, weight in zip(*hermite(self.dim), strict=True):
-                z = loc_q + scale * eps
-                cost = cost_c + counts_z * (normal(loc_p, 1.0, z) - normal(loc_q, scale, z)).sum(-1)
-                cost = cost + counts_x * normal(z @ p["w"] + z * z @ p["v"], 0.7, x[:, :1]).sum(-1)
-                total = total + weight * (weight_c * cost).sum()
+            eps, weight = hermite(self.dim)
+            z = loc_q + scale * eps[:, None]  # (nodes, rows, dim)
+            cost = cost_c + counts_z * (normal(loc_p, 1.0, z) - normal(loc_q, scale, z)).sum(-1)
+            cost = cost + counts_x * normal(z @ p["w"] + z * z @ p["v"], 0.7, x[:, :1]).sum(-1)
+            total = total + (weight[:, None] * weight_c * cost).sum()
         return total
 
 
 class Setting(NamedTuple):
-    """Which rows are in a minibatch, what scales the whole, and whether the program's masks are on."""
+    """How many rows a minibatch has, of how many, and what scales the whole."""
 
     batch: int
     total: int
@@ -244,11 +252,13 @@ class Setting(NamedTuple):
         return np.stack([data[list(rows)] for rows in combinations(range(self.total), self.batch)])
 
 
-def exact(program: Any, params: Arrays, data: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """The gradient of scale · ELBO(all of `data`) in the constrained parameters, one flat vector in order of name."""
+@cache
+def exact(program: Any, rows: int, scale: float = 1.0) -> np.ndarray:
+    """The gradient of scale · ELBO in the constrained parameters, one flat vector in order of name."""
     with jax.enable_x64(True):
-        out = jax.jit(jax.grad(lambda p: scale * program.exact(p, jnp.asarray(data))))({n: jnp.asarray(v) for n, v in params.items()})
-        return flat({name: np.asarray(value) for name, value in out.items()})
+        data, params = jnp.asarray(program.data(rows)), {n: jnp.asarray(v) for n, v in program.params().items()}
+        out = jax.jit(jax.grad(program.exact), compiler_options=QUICK)(params, data)
+        return scale * flat({name: np.asarray(value) for name, value in out.items()})
 
 
 def flat(gradient: Arrays) -> np.ndarray:
@@ -328,14 +338,14 @@ def forced_noise(engine: str, noise: Callable[[], Any]) -> Iterator[None]:
 
 
 def expectation(
-    engine: str, spec: Any, program: Any, setting: Setting, data: np.ndarray, params: Arrays, state: Arrays | None = None
+    engine: str, spec: Any, program: Any, setting: Setting, state: Arrays | None = None
 ) -> np.ndarray:
     """E[gradient] over all outcomes of the estimator's draws, averaged over all minibatches, flat in order of name.
 
     `state` is of the controls, by site; the gradient is of the ELBO (not the loss), in constrained parameters.
     """
-    x = setting.minibatches(data)
-    return {"numpyro": _numpyro, "pyro": _pyro}[engine](spec, program, setting, x, params, state or {})
+    x = setting.minibatches(program.data(setting.total))
+    return {"numpyro": _numpyro, "pyro": _pyro}[engine](spec, program, setting, x, program.params(), state or {})
 
 
 def _numpyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays) -> np.ndarray:
@@ -364,7 +374,7 @@ def _numpyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: A
             values = jax.vmap(inner, in_axes=(None, 0, 0, None))(params, given, noise, x)
             return -(weight * values).sum(0).mean()
 
-        out = jax.jit(jax.grad(mean))(params, x, given, noise, found.probability)
+        out = jax.jit(jax.grad(mean), compiler_options=QUICK)(params, x, given, noise, found.probability)
         return flat({name: np.asarray(value) for name, value in out.items()})
 
 
@@ -405,3 +415,101 @@ def _pyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arra
 def error(found: np.ndarray, truth: np.ndarray) -> float:
     """Largest difference, as a share of the norm."""
     return float(np.abs(found - truth).max() / np.linalg.norm(truth))
+
+
+def once(
+    engine: str, spec: Any, program: Any, setting: Setting, given: Arrays, state: Arrays
+) -> tuple[float, np.ndarray, dict[str, tuple[float, float]]]:
+    """One run at forced draws on the first minibatch: the ELBO, its gradient estimate, and the controls' next state."""
+    x, values = setting.minibatches(program.data(setting.total))[0], program.params()
+    if engine == "numpyro":
+        from inference._numpyro import session
+        from inference.estimators._numpyro import make
+
+        with session("float64", "cpu"):
+            bound, elbo = bind(program, engine, total=setting.total), make(spec)
+
+            def loss(params: Any) -> Any:
+                return elbo.evaluate(jax.random.key(0), params, carried, *bound, (x,), {}, given)
+
+            carried = {name: tuple(jnp.asarray(s) for s in pair) for name, pair in state.items()}
+            step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
+            (value, after), out = step({n: jnp.asarray(v) for n, v in values.items()})
+            return -float(value), -flat(out), {n: (float(a), float(b)) for n, (a, b) in after.items()}
+    import torch
+    from inference._pyro import array, session
+    from inference.estimators._pyro import make
+
+    with session("float64", "cpu"):
+        leaves = {n: array(v).requires_grad_() for n, v in values.items()}
+        carried, forced = {n: tuple(map(array, pair)) for n, pair in state.items()}, {n: array(v) for n, v in given.items()}
+        bound = bind(program, engine, total=setting.total)
+        value, after = make(spec).evaluate(leaves, carried, *bound, (array(x),), {}, forced)
+        found = torch.autograd.grad(value, list(leaves.values()))
+        out = {name: g.numpy() for name, g in zip(leaves, found, strict=True)}
+        return -value.item(), -flat(out), {n: (float(a), float(b)) for n, (a, b) in after.items()}
+
+
+class Case(NamedTuple):
+    """An estimator on a program that it applies to; `batch` keeps its joint outcomes at most 2¹²."""
+
+    program: Any
+    spec: Any
+    batch: int = 2
+    state: Any = None  # of the controls, frozen
+
+    def __str__(self) -> str:
+        spec = "default" if self.spec is None else self.spec if isinstance(self.spec, str) else "+".join(
+            f"{site}:{e}" for site, e in self.spec.items())  # fmt: skip
+        return f"{spec}@{self.program}"
+
+
+THREE, TWO, GLOBAL, LINE, PLANE, MIXTURE = Net(), Net((2, 1)), Net((2,), shared=True), Curve(), Curve(2), Curve(switch=True)
+MEAN = {"z1": (0.37, 0.9)}  # the running mean of some past steps
+
+#: Every estimator alone. A new estimator joins by a row.
+ALONE = [
+    Case(THREE, "score"),
+    Case(THREE, "running-mean", state=MEAN),
+    Case(THREE, "leave-one-out"),
+    Case(THREE, "enumerate"),
+    Case(LINE, "pathwise", 1),
+    Case(PLANE, "pathwise-kl", 1),
+    Case(PLANE, "path-only", 1),
+    Case(PLANE, "score", 1),
+    Case(LINE, "leave-one-out", 1),
+]
+#: Plans of several sites.
+MIXED = [
+    Case(TWO, "score"),
+    Case(TWO, {"z1": "enumerate", "z2": "score"}),
+    Case(TWO, {"z1": "leave-one-out", "z2": "enumerate"}, 1),
+    Case(TWO, {"z1": "running-mean", "z2": "leave-one-out"}, 1, MEAN),
+    Case(TWO, None),
+    Case(GLOBAL, "leave-one-out"),
+    Case(GLOBAL, {"g": "score"}),
+    Case(GLOBAL, {"g": "enumerate", "z1": "score"}),
+    Case(MIXTURE, None, 1),
+    Case(MIXTURE, {"c": "leave-one-out", "z": "pathwise-kl"}, 1),
+    Case(MIXTURE, {"c": "score", "z": "path-only"}, 1),
+    Case(MIXTURE, {"c": "enumerate", "z": "score"}, 1),
+]
+
+
+def settings(case: Case) -> dict[str, tuple[Any, Setting]]:
+    """The case's program and minibatches: plain, and in every way that the libraries' scales and masks can bend."""
+    masked, batch = replace(case.program, masked=True), case.batch
+    return {
+        "full": (case.program, Setting(batch, batch)),
+        "subsampled": (case.program, Setting(batch, 3)),
+        "scaled": (case.program, Setting(batch, batch, 3.0)),
+        "masked": (masked, Setting(2 if case.batch == 2 else 1, 2)),
+        "all": (masked, Setting(batch, 3, 3.0)),
+    }
+
+
+def bias(engine: str, case: Case, where: str) -> float:
+    """Of the estimator's expectation, as a share of the exact gradient's norm."""
+    program, setting = settings(case)[where]
+    found = expectation(engine, case.spec, program, setting, case.state)
+    return error(found, exact(program, setting.total, setting.scale))

@@ -196,6 +196,13 @@ class EstimatorELBO(stock.ELBO):
         super().__init__(num_particles=1)
         self.estimator = estimator
 
+    # Equal by what they estimate, so that equal fits share one compilation.
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.estimator == self.estimator  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.estimator.items()) if isinstance(self.estimator, Mapping) else self.estimator)
+
     def plan(self, model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays) -> tuple[Plan, Inspection]:
         inspection = inspect(model, guide, args, kwargs, params)
         return resolve(self.estimator, inspection.latents), inspection
@@ -250,6 +257,12 @@ class StockELBO:
 
     def __init__(self, name: str) -> None:
         self.name, self.inner = name, getattr(stock, STOCK[name])()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StockELBO) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def init_state(self, plan: Plan) -> dict[str, Any]:
         return {}

@@ -67,7 +67,7 @@ class Fit:
     history: list[dict[str, Any]]
     heldout_elbo: Estimate | None
     heldout_log_likelihood: Estimate | None
-    baseline: float | None
+    baseline: Estimate | None
     seconds_per_step: float
     setup_seconds: float
     restarts: list[float]
@@ -158,6 +158,20 @@ def fit(
         seconds / max(steps, 1), last.setup_seconds, [float(-loss.mean()) for loss in last.losses] if last.steps else [],
         stopped, manifest(seed=seed, wall_seconds=perf_counter() - began, **versions),
     )  # fmt: skip
+
+
+def sentence(found: Fit) -> str:
+    """What the fit is worth as a density, in one sentence."""
+    value, kind = found.heldout_log_likelihood, "log-likelihood"
+    if value is None:
+        value, kind = found.heldout_elbo, "ELBO"
+    if value is None:
+        return f"Trained for {found.history[-1]['epoch']} epochs; without a plate over the data no held-out ELBO is defined."
+    text = f"Held-out {kind} {value.value:.2f} nats per datum (95 % interval {value.low:.2f} to {value.high:.2f}) on {found.data.name}"
+    if found.baseline is None:
+        return text + "."
+    gain = value.value - found.baseline.value
+    return text + f", {abs(gain):.2f} nats {'better' if gain > 0 else 'worse'} than independent columns ({found.baseline.value:.2f})."
 
 
 def winner(epoch: Epoch) -> int:
