@@ -7,6 +7,7 @@ cost, on a belief net (discrete latents, exact reference) and a variational auto
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -25,6 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m inference.demo", description="Compare gradient estimators on digits.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the three reports go")
     out, began = parser.parse_args().out, perf_counter()
+    # Networks this small run slower on two of PyTorch's threads than on one; read when torch is first imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         check_out(out)
     except InputError as error:

@@ -16,10 +16,10 @@ from jax import lax, random
 from numpyro import handlers
 from pyro import poutine
 from pyro.poutine.subsample_messenger import _Subsample
-from safetensors.numpy import load_file, save_file
 from scipy import integrate
 
 from inference._pyro import Parameters
+from inference.files import load_params, save_params
 from ppl_models import VAE, bind
 from ppl_models import continuous_bernoulli as cb
 from ppl_models.language import ENGINES, WORDS, language
@@ -175,8 +175,8 @@ def test_a_file_of_one_engine_is_a_file_of_the_other(row: Row, tmp_path):
             made, shape = here.parameters(*bind(row.declaration, engine), (here.array(x),), {}, here.key(3))
             # A step in the coordinates that training moves in.
             free = {n: v + here.array(rng.normal(0, 0.3, tuple(v.shape))) for n, v in shape.free(made).items()}
-            save_file(here.to_numpy(shape.constrain(free)), tmp_path / engine)
-        params = load_file(tmp_path / engine)
+            save_params(tmp_path / engine, here.to_numpy(shape.constrain(free)))
+        params = load_params(tmp_path / engine)
         assert {n: v.shape for n, v in params.items()} == {
             n: v.shape for n, v in random_params(row.declaration, x, rng).items()
         }

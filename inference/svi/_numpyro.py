@@ -28,30 +28,33 @@ class Carry(NamedTuple):
     rng_key: Any
 
 
+@partial(jax.jit, static_argnames=("model", "guide"))
+def start(rng_key: Any, init: Mapping[str, Any] | None, example: Any, *, model: Any, guide: Any) -> tuple[Any, Any, Any]:
+    """Unconstrained parameters, Adam's state and the key to run with; one compilation serves every estimator."""
+    init_key, run_key = random.split(rng_key)
+    values, shape = parameters(model, guide, (example,), {}, init_key)
+    if init is not None:
+        values = {name: xp.asarray(init[name], v.dtype).reshape(v.shape) for name, v in values.items()}
+    free = shape.free(values)
+    return free, optax.adam(0.0).init(free), run_key
+
+
 class Trainer(NamedTuple):
-    """The compiled programs of one training set-up; the first call of each compiles it."""
+    """One training set-up: its coordinates, the controls' first state and the compiled epoch."""
 
     shape: Coordinates
-    start: Any  # (seed key, initial values or None) -> Carry
+    control: dict[str, Any]
     epoch: Any  # (Carry, data) -> (Carry, losses)
 
 
 @lru_cache(maxsize=32)
 def trainer(model: Any, guide: Any, elbo: Any, lr: float, batch: int, dynamic: bool, restarts: int, like: Any) -> Trainer:
-    """Training programs for data shaped as `like` = (shape, dtype); equal set-ups share one compilation."""
+    """The training programs for data shaped as `like` = (shape, dtype); equal set-ups share one compilation."""
     total, steps = like[0][0], like[0][0] // batch
     example = xp.zeros((batch, *like[0][1:]), like[1])
-    shape, optimiser = coordinates(model, guide, (example,), {}), optax.adam(lr)
-
-    def start(rng_key: Any, init: Mapping[str, Any] | None) -> Carry:
-        init_key, run_key = random.split(rng_key)
-        values = parameters(model, guide, (example,), {}, init_key)[0]
-        if init is not None:
-            values = {name: xp.asarray(init[name], v.dtype).reshape(v.shape) for name, v in values.items()}
-        free, control = shape.free(values), {}
-        if isinstance(elbo, EstimatorELBO):
-            control = elbo.init_state(elbo.plan(model, guide, (example,), {}, values)[0])
-        return Carry(free, optimiser.init(free), control, run_key)
+    shape, optimiser, control = coordinates(model, guide, (example,), {}), optax.adam(lr), {}
+    if isinstance(elbo, EstimatorELBO):
+        control = elbo.init_state(elbo.plan(model, guide, (example,), {}, {})[0])
 
     def epoch(carry: Carry, x: Any) -> tuple[Carry, Any]:
         rng_key, shuffle = random.split(carry.rng_key)
@@ -74,8 +77,8 @@ def trainer(model: Any, guide: Any, elbo: Any, lr: float, batch: int, dynamic: b
         return lax.scan(step, carry._replace(rng_key=rng_key), order)
 
     if restarts > 1:
-        start, epoch = jax.vmap(start, in_axes=(0, None)), jax.vmap(epoch, in_axes=(0, None))
-    return Trainer(shape, jax.jit(start), Compiled(jax.jit(epoch, donate_argnums=0)))
+        epoch = jax.vmap(epoch, in_axes=(0, None))
+    return Trainer(shape, control, Compiled(jax.jit(epoch, donate_argnums=0)))
 
 
 class Compiled:
@@ -98,9 +101,11 @@ def epochs(
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train from every seed at once (restarts are vectorised); one `Epoch` a pass over the data."""
     began, x = perf_counter(), array(x)
-    shape, start, epoch = trainer(model, guide, make(estimator), lr, batch, dynamic, len(seeds), (x.shape, x.dtype))
-    keys = xp.stack([random.key(s) for s in seeds]) if len(seeds) > 1 else random.key(seeds[0])
-    carry = start(keys, None if init is None else {name: array(value) for name, value in init.items()})
+    shape, control, epoch = trainer(model, guide, make(estimator), lr, batch, dynamic, len(seeds), (x.shape, x.dtype))
+    given = None if init is None else {name: array(value) for name, value in init.items()}
+    starts = [start(random.key(seed), given, x[:batch], model=model, guide=guide) for seed in seeds]
+    carries = [Carry(free, adam, jax.tree.map(xp.copy, control), key) for free, adam, key in starts]
+    carry = carries[0] if len(seeds) == 1 else jax.tree.map(lambda *leaves: xp.stack(leaves), *carries)
     if num_epochs:
         epoch.compile(carry, x)
     setup = perf_counter() - began
