@@ -35,7 +35,7 @@ demo: setup
 	@.venv/bin/python -m inference.demo --out demo
 
 test: setup
-	@PYTHONHASHSEED=0 .venv/bin/python -m pytest -q -n 2 --dist loadfile
+	@PYTHONHASHSEED=0 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	@.venv/bin/ruff check .

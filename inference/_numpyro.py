@@ -103,7 +103,9 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> 
     """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
     if not hasattr(declaration, "log_evidence"):
         return None
-    program = handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()})
+    program = handlers.substitute(
+        Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()}
+    )
     return np.asarray(jax.jit(program)(array(x)), np.float64)
 
 

@@ -51,10 +51,15 @@ def key(seed: int) -> int:
     return seed
 
 
+def nodes(trace: Any) -> Any:
+    """A trace's sites by name, in order; Pyro types them more narrowly than it fills them."""
+    return trace.nodes.items()
+
+
 class Parameters(Messenger):
     """Answers `param` with the values given, so that Pyro's global store is never read or written."""
 
-    def __init__(self, values: Arrays) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__()
         self.values = values
 
@@ -88,7 +93,7 @@ def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: int) 
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     for trace in (guide_trace, model_trace):
-        for name, site in trace.nodes.items():
+        for name, site in nodes(trace):
             if site["type"] == "param" and name not in out:
                 rule = site["kwargs"].get("constraint", constraints.real)
                 if rule is not constraints.real:
@@ -119,7 +124,7 @@ def encode(guide: Any, params: Mapping[str, Any], x: np.ndarray, seed: int) -> d
     with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         torch.manual_seed(seed)
         sites = poutine.trace(guide).get_trace(array(x))
-    return {name: sites.nodes[name]["value"] for name in sites.stochastic_nodes}
+    return {name: site["value"] for name, site in nodes(sites) if name in sites.stochastic_nodes}
 
 
 def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Mapping[str, Any], seed: int) -> np.ndarray | None:
@@ -128,8 +133,13 @@ def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Map
     with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         torch.manual_seed(seed)
         sites = poutine.trace(given).get_trace(array(like))
-    for name, site in sites.nodes.items():
-        if site["type"] == "sample" and name not in latents and site["is_observed"] and tuple(site["value"].shape) == like.shape:
+    for name, site in nodes(sites):
+        if (
+            site["type"] == "sample"
+            and name not in latents
+            and site["is_observed"]
+            and tuple(site["value"].shape) == like.shape
+        ):
             try:
                 return np.broadcast_to(site["fn"].mean.double().cpu().numpy(), like.shape)
             except (AttributeError, NotImplementedError):

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 from ppl_models import Bound, InputError, bind
 from ppl_models.language import check_engine
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """`fn` told that its rows stand for `total` data; equal by value, so that one compiled program serves all."""
+
+    fn: Any
+    total: int
+
+    @property
+    def static(self) -> tuple[tuple[str, Any], ...]:
+        return (("total", self.total),)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **{"total": self.total, **kwargs})
 
 
 def accepts_total(fn: Any) -> bool:
@@ -32,7 +47,7 @@ def as_bound(model: Any, engine: str, total: int | None = None) -> Bound:
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         if total is None or not all(map(accepts_total, model)):
             return Bound(*model)
-        return Bound(*(partial(fn, total=total) for fn in model))
+        return Bound(*(Scaled(fn, total) for fn in model))
     raise InputError(f"expected a declaration (an object with methods model and guide) or a pair (model, guide), got "
                      f"{type(model).__name__}; for your own functions pass Bound(model, guide).")  # fmt: skip
 

@@ -14,6 +14,7 @@ from .estimators import ESTIMATORS, STOCK
 
 
 def models() -> list[dict[str, Any]]:
+    """One row a declaration, from the first lines of its file and of its class."""
     out = []
     for name, (cls, preset) in CATALOGUE.items():
         module = (getmodule(cls).__doc__ or "").splitlines()[0].rstrip(".")
@@ -31,11 +32,19 @@ def estimators() -> list[dict[str, Any]]:
         summary = (getmodule(type(told)).__doc__ or "").splitlines()[0]
         out.append({"name": name, "engines": list(ENGINES), "summary": summary, "unbiased_for": list(estimator.unbiased_for)})
     for name, cls in STOCK.items():
-        out.append({"name": name, "engines": list(ENGINES), "summary": f"the library's own {cls}, as it is", "unbiased_for": ["elbo"]})
+        out.append(
+            {
+                "name": name,
+                "engines": list(ENGINES),
+                "summary": f"the library's own {cls}, as it is",
+                "unbiased_for": ["elbo"],
+            }
+        )
     return out
 
 
 def datasets() -> list[dict[str, Any]]:
+    """One row a data set."""
     return [{"name": name, "engines": list(ENGINES), "summary": summary} for name, summary in DATASETS.items()]
 
 
@@ -48,4 +57,5 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind."""
     return ROWS[kind]()

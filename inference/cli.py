@@ -19,7 +19,7 @@ from ppl_models.errors import InputError, NumericalError
 UsageError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 app = typer.Typer(
-    name="ppl", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="ppl", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Declare a latent-variable model once, infer it with Pyro or NumPyro, and measure the gradient estimators.",
 )  # fmt: skip
 
@@ -27,7 +27,8 @@ Model = Annotated[str, typer.Argument(help="A model of the catalogue; `ppl list 
 Data = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file of rows.")]
 Engine = Annotated[str, typer.Option(help="numpyro or pyro.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, as in latent_dim=2 or hidden=200,200.")]
-Likelihood = Annotated[str | None, typer.Option(help="bernoulli, normal[:SCALE|learned|per-dim], categorical[:CLASSES], continuous-bernoulli.")]  # fmt: skip
+LIKELIHOODS = "bernoulli, normal[:SCALE|learned|per-dim], categorical[:CLASSES] or continuous-bernoulli."
+Likelihood = Annotated[str | None, typer.Option(help=LIKELIHOODS)]
 Binarise = Annotated[str | None, typer.Option(help="none, threshold, static or dynamic; the data set's own if left out.")]
 Heldout = Annotated[str | None, typer.Option(help="A file of held-out rows, for your own data.")]
 DataDir = Annotated[str | None, typer.Option(help="Where data sets lie; else PPL_DATA_DIR, else a cache.")]
@@ -82,8 +83,7 @@ def fit(
 
     out = check_out(out, overwrite)
     declaration, rows = prepare(model, data, engine, set_, likelihood, binarise, heldout, data_dir, device)
-    note(rows.card)
-    with Progress(epochs) as progress:
+    with Progress(epochs, rows.card) as progress:
         found = svi.fit(
             declaration, rows, engine=engine, estimator=estimator, epochs=epochs, batch=batch, lr=lr, seed=seed,
             restarts=restarts, patience=patience, device=device, dtype=dtype,
@@ -130,10 +130,9 @@ def compare(
     out = check_out(out, overwrite)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
     declaration, rows = prepare(model, data, engine, set_, likelihood, binarise, heldout, data_dir, device)
-    note(rows.card)
     found = run(
         declaration, rows, engine=engine, estimators=names, replicates=replicates, budget=budget, epochs=epochs,
-        seeds=seeds, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, progress=Status(),
+        seeds=seeds, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, progress=Status(rows.card),
     )  # fmt: skip
     note(f"device: {found.results['manifest']['device']}, {dtype}")
     results = {"command": command(), **found.results, "model": model}
@@ -181,12 +180,12 @@ def results_of(results: dict[str, Any]) -> Any:
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere; it changes no number."""
+    """The data's card once the fit has begun, then a bar on a terminal, a line now and then elsewhere; changes no number."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, card: str) -> None:
         from rich.console import Console
 
-        self.epochs, self.console, self.bar = epochs, Console(stderr=True), None
+        self.epochs, self.card, self.console, self.bar = epochs, card, Console(stderr=True), None
 
     def __enter__(self) -> Progress:
         from rich import progress
@@ -203,6 +202,8 @@ class Progress:
             self.bar.stop()
 
     def __call__(self, row: dict[str, Any]) -> None:
+        if row["epoch"] == 0:
+            note(self.card)
         elbo = row["heldout_elbo"]
         text = f"epoch {row['epoch']}" + (f", held-out ELBO {elbo.value:.2f} nats" if elbo else "")
         if self.bar is not None:
@@ -212,9 +213,15 @@ class Progress:
 
 
 class Status:
-    """What `compare` is doing: one line that changes on a terminal, lines elsewhere."""
+    """The data's card, then what `compare` is doing: one line that changes on a terminal, lines elsewhere."""
+
+    def __init__(self, card: str) -> None:
+        self.card = card
 
     def __call__(self, message: str) -> None:
+        if self.card:
+            note(self.card)
+            self.card = ""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[2K{message} ")
             sys.stderr.flush()
@@ -259,11 +266,13 @@ def note(text: str) -> None:
 def main() -> None:
     """Run the command line; every expected failure is one sentence."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="ppl", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except UsageError as error:
-        note(f"ppl: {error.format_message().rstrip('.')}; see ppl --help.")  # type: ignore[attr-defined]
+        asked = error.ctx.command_path if getattr(error, "ctx", None) else "ppl"  # type: ignore[attr-defined]
+        told = error.format_message().replace(". ", ", ").rstrip(".?")  # type: ignore[attr-defined]
+        note(f"ppl: {told}; see {asked} --help.")
         code = 2
     except InputError as error:
         note(f"ppl: {error}")

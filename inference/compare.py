@@ -18,7 +18,7 @@ import numpy as np
 from ppl_models import Bound, InputError
 from ppl_models.datasets import Dataset
 
-from .callables import as_bound, can_subsample
+from .callables import can_subsample
 from .data import prepare
 from .estimate import mean
 from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Spec, named
@@ -93,7 +93,7 @@ def compare(
     chosen = _specs(estimators)
     data, began = prepare(data, model), perf_counter()
     size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
-    training = dict(engine=engine, lr=lr, batch=batch, dtype=dtype, device=device)
+    training: dict[str, Any] = {"engine": engine, "lr": lr, "batch": batch, "dtype": dtype, "device": device}
     progress("training to the point where estimators are measured")
     points = {"initial": fit(model, data, epochs=0, seed=seed, **training)}
     points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
@@ -123,13 +123,20 @@ def compare(
             for name, gradients in prepared.items():
                 progress(f"{name}, {point} point")
                 measured[name, point] = measure(
-                    gradients, points[point].params, references[point], replicates, share, seed, len(prepared) * len(POINTS))  # fmt: skip
+                    gradients, points[point].params, references[point], replicates, share, seed,
+                    len(prepared) * len(POINTS))  # fmt: skip
         drawn = pictures(*bound, trained.params, data.heldout, engine, seed)
     curves = []
     for name in prepared if seeds else ():
         for run in range(seeds):
             progress(f"training with {name}, seed {seed + run}")
-            curves.append(_curve(name, fit(model, data, estimator=chosen[name], epochs=epochs, seed=seed + run, **training), seed + run))
+            curves.append(
+                _curve(
+                    name,
+                    fit(model, data, estimator=chosen[name], epochs=epochs, seed=seed + run, **training),
+                    seed + run,
+                )
+            )
     results = {
         "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data),
         "reference": {
@@ -242,7 +249,8 @@ def measure(
 
 def seconds_of(run: Callable[[], Any], most: float = 0.3) -> float:
     """Median seconds of one call, after two to warm up; at least 5 calls, then until `most` seconds are spent."""
-    run(), run()
+    for _ in range(2):
+        run()
     timings: list[float] = []
     while len(timings) < 5 or (sum(timings) < most and len(timings) < 200):
         began = perf_counter()
@@ -256,7 +264,7 @@ def table(results: Mapping[str, Any], point: str = "trained") -> str:
     from .plots import number, percent, seconds
 
     head = ("estimator", "verdict", "bias", "detectable", "variance", "a gradient", "efficiency", "held-out ELBO")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for row in results["estimators"]:
         if row["point"] != point:
             continue
@@ -274,7 +282,7 @@ def table(results: Mapping[str, Any], point: str = "trained") -> str:
 
 
 def sentence(results: Mapping[str, Any]) -> str:
-    """The finding in one sentence: the most efficient honest estimator, what it buys over the score function, and who is biased."""
+    """The finding in one sentence: who is exact, which honest estimator is the most efficient, and who is biased."""
     rows = [r for r in results["estimators"] if r["point"] == "trained" and r["applicable"]]
     honest = [r for r in rows if r["verdict"] != "biased" and r["unbiased_for"]]
     biased = [r["name"] for r in rows if r["verdict"] == "biased"]
@@ -351,6 +359,7 @@ def _final(curves: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | 
 
 
 def describe(data: Dataset) -> dict[str, Any]:
+    """What a result says of its data."""
     return {"name": data.name, "card": data.card, "binarisation": data.binarisation, "num_data": len(data.x),
             "data_dim": int(data.x.shape[1])}  # fmt: skip
 
@@ -361,4 +370,3 @@ def _name(model: Any) -> str:
 
 def _settings(model: Any) -> dict[str, str]:
     return {} if isinstance(model, tuple) else {k: str(v) for k, v in vars(model).items()}
-

@@ -26,13 +26,16 @@ def prepare(data: Any, model: Any) -> Dataset:
                          f"set data_dim={data.x.shape[1]}.")  # fmt: skip
     likelihood = getattr(model, "likelihood", None)
     if likelihood is not None:
-        for part, x in (("training", data.x), ("held-out", data.heldout)):
+        for part, x in enumerate((data.x, data.heldout)):
             outside, support = likelihood.violation(x)
             if outside.any():
                 row, column = np.argwhere(outside)[0]
+                where = (
+                    f"{('training', 'held-out')[part]} row {row}" if data.places is None else f"row {data.places[part][row]}"
+                )
                 raise InputError(
-                    f"a {type(likelihood).__name__} likelihood needs values in {support}, but {part} row {row}, column "
-                    f"{column} of {data.name} is {x[row, column]:g}; rescale the data or choose another likelihood."
+                    f"a {type(likelihood).__name__} likelihood needs values in {support}, but {where}, column {column} "
+                    f"(counting from 0) of {data.name} is {x[row, column]:g}; rescale the data or choose another likelihood."
                 )
     return data
 

@@ -23,6 +23,7 @@ AUTOENCODER = VAE(64, latent_dim=2, hidden=(100,))
 
 
 def main() -> None:
+    """Run the three comparisons and write their reports."""
     parser = argparse.ArgumentParser(prog="python -m inference.demo", description="Compare gradient estimators on digits.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the three reports go")
     out, began = parser.parse_args().out, perf_counter()

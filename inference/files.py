@@ -55,7 +55,10 @@ def check_out(out: Path | None, overwrite: bool = False) -> Path | None:
     """
     if out is None:
         return None
-    nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
+    try:
+        nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}); choose another directory.") from None
     if not nearest.is_dir():
         raise InputError(f"cannot write to {out}, because {nearest} is a file; choose a directory.")
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -69,7 +72,7 @@ def save_params(path: Path, params: Mapping[str, np.ndarray]) -> None:
     """Constrained values by name; either engine reads the file."""
     from safetensors.numpy import save
 
-    write(path, save({name: np.ascontiguousarray(value) for name, value in params.items()}))
+    write(path, save({name: np.asarray(value, order="C") for name, value in params.items()}))
 
 
 def load_params(path: str | Path) -> dict[str, np.ndarray]:
@@ -86,4 +89,6 @@ def load_params(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); give the params.safetensors of a run.") from None
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a complete safetensors file ({error}); give the params.safetensors of a run.") from None
+        raise InputError(
+            f"{path} is not a complete safetensors file ({error}); give the params.safetensors of a run."
+        ) from None

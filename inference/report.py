@@ -19,9 +19,7 @@ _MOST_PICTURES = 64
 _SIGNS = {"exact": "=", "unbiased": "✓", "biased": "✗", "inconclusive": "?"}
 
 
-def compare_report(
-    results: Mapping[str, Any], pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] | None
-) -> str:
+def compare_report(results: Mapping[str, Any], pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] | None) -> str:
     """The page of `ppl compare`."""
     rows, curves = _labelled(results.get("estimators") or [], results.get("curves") or [])
     looks = {name: Look(i) for i, name in enumerate(dict.fromkeys(row["label"] for row in [*rows, *curves]))}

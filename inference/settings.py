@@ -74,7 +74,9 @@ def parse_likelihood(text: str) -> Any:
     """`name` or `name:argument`: bernoulli, normal, normal:0.5, normal:per-dim, categorical:16, continuous-bernoulli."""
     name, _, argument = text.partition(":")
     if name not in LIKELIHOODS:
-        raise InputError(f"expected a likelihood among {', '.join(LIKELIHOODS)}, got '{name}'; {closest(name, list(LIKELIHOODS))}")
+        raise InputError(
+            f"expected a likelihood among {', '.join(LIKELIHOODS)}, got '{name}'; {closest(name, list(LIKELIHOODS))}"
+        )
     if not argument:
         return LIKELIHOODS[name]()
     try:

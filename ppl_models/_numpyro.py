@@ -51,7 +51,7 @@ class ContinuousBernoulli(dist.Distribution):
     """p(x; η) = exp(η x − A(η)) on [0, 1]; see `continuous_bernoulli`."""
 
     arg_constraints = {"logits": constraints.real}
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # pyright: ignore[reportAssignmentType]
     reparametrized_params = ["logits"]
 
     def __init__(self, logits: Any, *, validate_args: bool | None = None) -> None:

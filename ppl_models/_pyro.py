@@ -23,7 +23,8 @@ __all__ = ["constraints", "deterministic", "dist", "factor", "param", "relu", "s
 
 def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:
     """`subsample`: the indices present, or only how many rows stand for `size`."""
-    return pyro.plate(name, size, subsample=range(subsample) if isinstance(subsample, int) else subsample, dim=dim)
+    rows: Any = range(subsample) if isinstance(subsample, int) else subsample
+    return pyro.plate(name, size, subsample=rows, dim=dim)
 
 
 def softplus(x: Any) -> Any:
@@ -48,8 +49,8 @@ def stop_gradient(x: Any) -> Any:
 class ContinuousBernoulli(dist.TorchDistribution):
     """p(x; η) = exp(η x − A(η)) on [0, 1]; see `continuous_bernoulli`."""
 
-    arg_constraints = {"logits": constraints.real}
-    support = constraints.unit_interval
+    arg_constraints = {"logits": constraints.real}  # pyright: ignore[reportAssignmentType]
+    support = constraints.unit_interval  # pyright: ignore[reportAssignmentType]
     has_rsample = True
 
     def __init__(self, logits: Any, validate_args: bool | None = None) -> None:

@@ -52,6 +52,7 @@ class Dataset:
         heldout_y: (M,) int64 labels of `heldout`.
         origin: where the values come from and their scale.
         split: how the held-out rows were chosen.
+        places: rows of the source that `x` and `heldout` are, where one source was split.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Dataset:
     heldout_y: np.ndarray | None = None
     origin: str = "values as given"
     split: str = "held-out rows as given"
+    places: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def card(self) -> str:
@@ -153,9 +155,7 @@ def from_arrays(
     labels = _labels(y, len(rows), f"{name} y")
     if heldout is None:
         if heldout_y is not None:
-            raise InputError(
-                f"{name} heldout_y was expected to come with heldout rows but came alone; give heldout too"
-            )
+            raise InputError(f"{name} heldout_y was expected to come with heldout rows but came alone; give heldout too")
         return _split(name, rows, labels, binarise)
     held = _rows(heldout, f"{name} heldout", columns=rows.shape[1])
     held_labels = _labels(heldout_y, len(held), f"{name} heldout_y")
@@ -201,6 +201,7 @@ def _split(
     out[np.random.default_rng(SEED).permutation(len(x))[:count]] = True
     if y is not None:
         about |= {"y": y[~out], "heldout_y": y[out]}
+    about["places"] = (np.flatnonzero(~out), np.flatnonzero(out))
     _check_unit(x, name, binarise)  # before the split, so that an error counts rows as the source does
     about["split"] = f"{count} of {len(x)} rows held out by a fixed permutation (seed {SEED})"
     return _binarised(name, x[~out], x[out], binarise, wheres=(name, name), **about)
@@ -302,8 +303,7 @@ def _array(values: Any, where: str) -> np.ndarray:
         array = np.asarray(values)
     except Exception as error:  # whatever a foreign `__array__` raises
         raise InputError(
-            f"{where} was expected to be an array of numbers but is not ({_reason(error)}); "
-            "give a rectangular table of numbers"
+            f"{where} was expected to be an array of numbers but is not ({_reason(error)}); give a rectangular table of numbers"
         ) from error
     if array.dtype.name == "bfloat16":  # numpy itself knows this type only as raw bytes
         array = array.astype(np.float32)

@@ -76,9 +76,7 @@ def _contents(path: Path, name: str) -> bytes:
         # By content, not by suffix: browsers unpack a download and keep its name.
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read as an IDX file ({error}); delete it and fetch or copy it again"
-        ) from error
+        raise InputError(f"{path} cannot be read as an IDX file ({error}); delete it and fetch or copy it again") from error
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != MD5[name]:
         raise InputError(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inference import LeaveOneOut, Score
 from inference.estimators import num_samples
 from ppl_models import bind
 
@@ -35,7 +36,8 @@ def normal(loc: Any, scale: Any, value: Any) -> Any:
 
 def grid(sizes: tuple[int, ...]) -> np.ndarray:
     """Every joint value, (states, variables)."""
-    return np.array(list(product(*map(range, sizes))), dtype=np.float64).reshape(int(np.prod(sizes, dtype=int)), len(sizes))
+    table = np.array(list(product(*map(range, sizes))), dtype=np.float64)
+    return table.reshape(int(np.prod(sizes, dtype=int)), len(sizes))
 
 
 def hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,6 +161,7 @@ class Curve:
     dim: int = 1
     switch: bool = False
     masked: bool = False
+    apart: bool = False  # z is masked in the guide alone
 
     def __str__(self) -> str:
         return f"curve-{self.dim}{'-switch' * self.switch}"
@@ -199,7 +202,8 @@ class Curve:
             if self.switch:
                 c = ppl.sample("c", ppl.dist.Bernoulli(logits=p("c.prior") + 0 * x[:, 0]))
                 loc = loc + c[..., None] * p("shift")
-            z = ppl.sample("z", self.hide(ppl.dist.Normal(loc, 1.0), x[:, 2] > 0))
+            prior = ppl.dist.Normal(loc, 1.0)
+            z = ppl.sample("z", prior.to_event(1) if self.apart else self.hide(prior, x[:, 2] > 0))
             ppl.sample("x", self.hide(ppl.dist.Normal(z @ p("w") + z * z @ p("v"), 0.7), x[:, 1] > 0), obs=x[:, :1])
 
     def guide(self, ppl: Any, x: Any, total: int | None = None) -> None:
@@ -234,7 +238,8 @@ class Curve:
                 weight_c, cost_c = jnp.exp(log_q), bernoulli(p["c.prior"], c) - log_q
             eps, weight = hermite(self.dim)
             z = loc_q + scale * eps[:, None]  # (nodes, rows, dim)
-            cost = cost_c + counts_z * (normal(loc_p, 1.0, z) - normal(loc_q, scale, z)).sum(-1)
+            log_p, log_q = normal(loc_p, 1.0, z).sum(-1), normal(loc_q, scale, z).sum(-1)
+            cost = cost_c + (1.0 if self.apart else counts_z) * log_p - counts_z * log_q
             cost = cost + counts_x * normal(z @ p["w"] + z * z @ p["v"], 0.7, x[:, :1]).sum(-1)
             total = total + (weight[:, None] * weight_c * cost).sum()
         return total
@@ -337,9 +342,7 @@ def forced_noise(engine: str, noise: Callable[[], Any]) -> Iterator[None]:
             setattr(owner, name, old)
 
 
-def expectation(
-    engine: str, spec: Any, program: Any, setting: Setting, state: Arrays | None = None
-) -> np.ndarray:
+def expectation(engine: str, spec: Any, program: Any, setting: Setting, state: Arrays | None = None) -> np.ndarray:
     """E[gradient] over all outcomes of the estimator's draws, averaged over all minibatches, flat in order of name.
 
     `state` is of the controls, by site; the gradient is of the ELBO (not the loss), in constrained parameters.
@@ -349,9 +352,10 @@ def expectation(
 
 
 def _numpyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays) -> np.ndarray:
+    from numpyro import handlers
+
     from inference._numpyro import session
     from inference.estimators._numpyro import make
-    from numpyro import handlers
 
     with session("float64", "cpu"):
         model, guide = bind(program, "numpyro", total=setting.total)
@@ -380,9 +384,10 @@ def _numpyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: A
 
 def _pyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays) -> np.ndarray:
     import torch
+    from pyro import poutine
+
     from inference._pyro import array, session
     from inference.estimators._pyro import make
-    from pyro import poutine
 
     with session("float64", "cpu"):
         model, guide = bind(program, "pyro", total=setting.total)
@@ -406,10 +411,11 @@ def _pyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arra
         if ours:
             values = torch.func.vmap(loss, randomness="error")(given, noise, rows)
         else:  # the library's classes call backward, which vmap refuses
-            values = torch.stack([loss({n: v[i] for n, v in given.items()}, noise[i], rows[i]) for i in range(len(rows))])
-        found_grads = torch.autograd.grad(-(weight * values).sum() / batches, list(leaves.values()), allow_unused=True)
-        grads = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(leaves.items(), found_grads, strict=True)}
-        return flat({name: value.detach().numpy() for name, value in grads.items()})
+            one = [loss({n: v[i] for n, v in given.items()}, noise[i], rows[i]) for i in range(len(rows))]
+            values = torch.stack(one)
+        mean = -(weight * values).sum() / batches
+        out = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return flat({name: value.numpy() for name, value in zip(leaves, out, strict=True)})
 
 
 def error(found: np.ndarray, truth: np.ndarray) -> float:
@@ -435,14 +441,16 @@ def once(
             carried = {name: tuple(jnp.asarray(s) for s in pair) for name, pair in state.items()}
             step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
             (value, after), out = step({n: jnp.asarray(v) for n, v in values.items()})
-            return -float(value), -flat(out), {n: (float(a), float(b)) for n, (a, b) in after.items()}
+            return -value.item(), -flat(out), {n: (float(a), float(b)) for n, (a, b) in after.items()}
     import torch
+
     from inference._pyro import array, session
     from inference.estimators._pyro import make
 
     with session("float64", "cpu"):
         leaves = {n: array(v).requires_grad_() for n, v in values.items()}
-        carried, forced = {n: tuple(map(array, pair)) for n, pair in state.items()}, {n: array(v) for n, v in given.items()}
+        carried = {n: tuple(map(array, pair)) for n, pair in state.items()}
+        forced = {n: array(v) for n, v in given.items()}
         bound = bind(program, engine, total=setting.total)
         value, after = make(spec).evaluate(leaves, carried, *bound, (array(x),), {}, forced)
         found = torch.autograd.grad(value, list(leaves.values()))
@@ -459,12 +467,14 @@ class Case(NamedTuple):
     state: Any = None  # of the controls, frozen
 
     def __str__(self) -> str:
-        spec = "default" if self.spec is None else self.spec if isinstance(self.spec, str) else "+".join(
-            f"{site}:{e}" for site, e in self.spec.items())  # fmt: skip
+        spec = self.spec or "default"
+        if isinstance(spec, Mapping):
+            spec = "+".join(f"{site}:{e}" for site, e in spec.items())
         return f"{spec}@{self.program}"
 
 
-THREE, TWO, GLOBAL, LINE, PLANE, MIXTURE = Net(), Net((2, 1)), Net((2,), shared=True), Curve(), Curve(2), Curve(switch=True)
+THREE, TWO, GLOBAL = Net(), Net((2, 1)), Net((2,), shared=True)
+LINE, PLANE, MIXTURE = Curve(), Curve(2), Curve(switch=True)
 MEAN = {"z1": (0.37, 0.9)}  # the running mean of some past steps
 
 #: Every estimator alone. A new estimator joins by a row.
@@ -472,6 +482,7 @@ ALONE = [
     Case(THREE, "score"),
     Case(THREE, "running-mean", state=MEAN),
     Case(THREE, "leave-one-out"),
+    Case(Net((2,)), Score(LeaveOneOut(3))),
     Case(THREE, "enumerate"),
     Case(LINE, "pathwise", 1),
     Case(PLANE, "pathwise-kl", 1),

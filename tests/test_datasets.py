@@ -308,9 +308,7 @@ def test_the_arguments_are_neither_changed_nor_shared(binarise: datasets.Binaris
 def test_reading_never_unpickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     real = np.load
-    monkeypatch.setattr(
-        np, "load", lambda *args, **kwargs: calls.append(kwargs["allow_pickle"]) or real(*args, **kwargs)
-    )
+    monkeypatch.setattr(np, "load", lambda *args, **kwargs: calls.append(kwargs["allow_pickle"]) or real(*args, **kwargs))
     np.save(tmp_path / "a.npy", GREY)
     np.savez(tmp_path / "a.npz", x=GREY)
     load(tmp_path / "a.npy")
@@ -380,9 +378,7 @@ def test_tampered_mnist_is_refused(tiny: Path, name: str, damage: Callable[[byte
 
 
 @pytest.mark.parametrize("contents", [b"\x00\x00\x08", b"\x00\x00\x0d\x01\x00\x00\x00\x00", idx(np.zeros(3, np.uint8))])
-def test_a_file_that_is_no_idx_of_its_kind_is_refused(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, contents: bytes
-) -> None:
+def test_a_file_that_is_no_idx_of_its_kind_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch, contents: bytes) -> None:
     name = "train-images-idx3-ubyte"
     (tiny / "mnist" / f"{name}.gz").write_bytes(contents)
     monkeypatch.setitem(mnist.MD5, name, hashlib.md5(contents, usedforsecurity=False).hexdigest())

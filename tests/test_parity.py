@@ -322,9 +322,7 @@ def test_words_agree_from_one_tail_to_the_other(word: str):
     assert slope_a.any() == (word != "stop_gradient")
 
 
-@pytest.mark.parametrize(
-    ("stride", "padding", "kernel"), [(1, 0, (3, 2)), (1, 1, (3, 3)), (2, 1, (4, 4)), (2, 0, (2, 3))]
-)
+@pytest.mark.parametrize(("stride", "padding", "kernel"), [(1, 0, (3, 2)), (1, 1, (3, 3)), (2, 1, (4, 4)), (2, 0, (2, 3))])
 def test_convolution_agrees_and_its_transpose_is_its_adjoint(stride: int, padding: int, kernel: tuple[int, int]):
     rng = np.random.default_rng(5)
     small = (3, 4)
@@ -426,4 +424,3 @@ def test_stock_losses_are_on_the_scale_of_the_full_data():
                     svi = pyro.infer.SVI(*bound, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO())
                     losses[total] = svi.evaluate_loss(torch.tensor(x))
         close(losses[600] / losses[60], 10.0, 1e-4)
-

@@ -1,6 +1,6 @@
-"""Every estimator is right, shown twice: exactly, over all outcomes of its draws, and statistically on the compiled path."""
+"""Every estimator is right, shown twice: over all outcomes of its draws, and statistically on the compiled path."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from inference import probe
+from inference import LeaveOneOut, probe
 from inference.gradients.blocks import Blocks
 from inference.metrics import Moments, Reference, directions, judge
-from ppl_models import bind
-from tests.exact import ALONE, LINE, MEAN, MIXED, MIXTURE, THREE, Case, Net, Setting, bias, error, exact, expectation, once
+from ppl_models import InputError, bind
+from tests import exact as programs
+from tests.exact import ALONE, LINE, MEAN, MIXED, MIXTURE, THREE, Case, Net, Setting, bias, exact, expectation
 
 ENGINES = ("numpyro", "pyro")
 TOLERANCE = 1e-9
@@ -33,12 +34,30 @@ def test_a_mask_inside_the_event_is_not_a_mask_on_the_score(engine, spec):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("spec", ["pathwise", "pathwise-kl"])
+def test_masks_that_differ_are_no_closed_form(engine, spec):
+    """log p − m log q is not −KL: where the guide alone is masked, `pathwise-kl` is refused or right."""
+    try:
+        found = bias(engine, Case(replace(LINE, apart=True), spec, 1), "masked")
+    except InputError:
+        assert spec == "pathwise-kl"
+    else:
+        assert found < TOLERANCE
+
+
+def test_leave_one_out_is_the_mean_of_the_others():
+    """The exact value: K for K − 1 would leave the expectation right and the variance wrong."""
+    cost = np.array([1.0, 4.0, 10.0]).reshape(3, 1, 1)
+    np.testing.assert_allclose(LeaveOneOut(3).baseline(cost, 1.0, None)[0].ravel(), [7.0, 5.5, 2.5])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_running_mean_knows_past_costs_only(engine):
     setting, (total, weight), decay = Setting(2, 3), MEAN["z1"], 0.9
     given = {"z1": np.array([[[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]])}
-    value, plain, _ = once(engine, "score", THREE, setting, given, {})
-    _, fresh, first = once(engine, "running-mean", THREE, setting, given, {"z1": (0.0, 0.0)})
-    _, later, second = once(engine, "running-mean", THREE, setting, given, MEAN)
+    value, plain, _ = programs.once(engine, "score", THREE, setting, given, {})
+    _, fresh, first = programs.once(engine, "running-mean", THREE, setting, given, {"z1": (0.0, 0.0)})
+    _, later, second = programs.once(engine, "running-mean", THREE, setting, given, MEAN)
     np.testing.assert_allclose(fresh, plain, rtol=1e-12)  # before the first step there is nothing to subtract
     # Afterwards the past mean is subtracted, in units of one row, whatever the current cost is.
     x, params = setting.minibatches(THREE.data(3))[0], THREE.params()
@@ -59,10 +78,10 @@ def test_running_mean_knows_past_costs_only(engine):
 
 
 @pytest.mark.parametrize("name", ["stock-trace", "stock-tracegraph"])
-@pytest.mark.parametrize("setting", [Setting(1, 1), Setting(1, 3), Setting(1, 1, 3.0)], ids=["full", "subsampled", "scaled"])
+@pytest.mark.parametrize("setting", [Setting(1, 1), Setting(1, 3), Setting(1, 1, 3.0)], ids=str)
 def test_pyros_own_elbos_are_right(name, setting):
     found = expectation("pyro", name, THREE, setting)
-    assert error(found, exact(THREE, setting.total, setting.scale)) < TOLERANCE
+    assert programs.error(found, exact(THREE, setting.total, setting.scale)) < TOLERANCE
 
 
 @pytest.mark.parametrize(("batch", "total", "factor"), [(4, 4, 1.0), (4, 20, 5.0), (2, 20, 10.0)])
@@ -83,12 +102,12 @@ def test_numpyro_tracegraph_masks_the_score_of_a_masked_latent():
     assert abs(found[block] - truth[block]).max() > 0.01
 
 
-@pytest.mark.parametrize("setting", [Setting(2, 2), Setting(2, 3)], ids=["full", "subsampled"])
+@pytest.mark.parametrize("setting", [Setting(2, 2), Setting(2, 3)], ids=str)
 def test_numpyro_trace_drops_the_score(setting):
     found, truth = expectation("numpyro", "stock-trace", THREE, setting), exact(THREE, setting.total)
     for name, block in Blocks.of(THREE.shapes).slices.items():
         if name.startswith("encoder"):
-            assert np.linalg.norm(truth[block]) > 0.1
+            assert abs(truth[block]).max() > 0.01
             np.testing.assert_allclose(found[block], 0.0, atol=1e-12)
         else:
             np.testing.assert_allclose(found[block], truth[block], rtol=1e-9)
@@ -105,7 +124,7 @@ STATISTICAL = [
     (Case(LINE, "pathwise"), 220_000, 220_000, 220_000),
     (Case(LINE, "pathwise-kl"), 120_000, 120_000, 120_000),
     (Case(LINE, "path-only"), 220_000, 220_000, 40_000),
-    (Case(LINE, "leave-one-out"), 480_000, 480_000, 40_000),
+    (Case(LINE, "leave-one-out"), 480_000, 60_000, 40_000),
     (Case(MIXTURE, None), 120_000, 120_000, 20_000),
 ]
 
@@ -117,7 +136,8 @@ def judged(engine: str, case: Case, replicates: int) -> Any:
     if "scale" in program.shapes:  # to the unconstrained coordinate log scale
         truth[blocks.slices["scale"]] *= program.params()["scale"]
     bound = bind(program, engine, total=rows)
-    found = probe(*bound, (program.data(rows),), case.spec, program.params(), replicates, seed=1, engine=engine, device="cpu")
+    args, params = (program.data(rows),), program.params()
+    found = probe(*bound, args, case.spec, params, replicates, seed=1, engine=engine, device="cpu")
     moments = Moments(directions(truth, blocks))
     for chunk in np.array_split(found, 10):
         moments.add(chunk)
@@ -174,7 +194,8 @@ def test_variances_have_their_closed_forms(engine, name):
     replicates, (variances, estimate) = 100_000, CLOSED[name]
     nodes, mass = np.polynomial.hermite_e.hermegauss(30)
     mass = mass / mass.sum()
-    critical = norm.isf(1e-6 / (2 * 2 * 2 * 2 * 2 * len(DISTANCES)))  # engines, estimators, parameters, moments, two sides
+    family = 2 * 2 * 2 * 2 * len(DISTANCES)  # engines, estimators, parameters, moments
+    critical = norm.isf(1e-6 / family / 2)
     probes, bound, rows = import_module(f"inference.gradients._{engine}"), bind(Square(), engine), (np.zeros((1, 1)),)
     with import_module(f"inference._{engine}").session("float32", "cpu"):
         gradients = probes.Gradients(*bound, rows, {}, name, {"loc": np.zeros(()), "scale": np.ones(())}, 1)

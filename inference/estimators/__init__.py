@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from math import prod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ppl_models import InputError
 
@@ -49,12 +49,12 @@ FEW = 64
 class SiteEstimator(Protocol):
     """How the gradient at one site is estimated; a frozen dataclass in a file of its own."""
 
+    variant: ClassVar[Variant | None]
+
     @property
     def name(self) -> str: ...
     @property
     def num_particles(self) -> int: ...
-    @property
-    def variant(self) -> Variant | None: ...
     @property
     def unbiased_for(self) -> tuple[str, ...]: ...
     def refusal(self, site: Latent) -> str | None:

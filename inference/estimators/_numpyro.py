@@ -26,11 +26,13 @@ from .terms import Plate, Term, align, elbo, rows
 Arrays = Mapping[str, Any]
 
 
-def bare(fn: Any) -> Any:
-    """`fn` without masks, at its full batch shape."""
+def bare(fn: Any, inside: bool = True) -> Any:
+    """`fn` without masks, nor masks inside its event, at its full batch shape."""
     shape = fn.batch_shape
     while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution)):
         fn = fn.base_dist
+    if inside and isinstance(fn, dist.Independent):
+        fn = bare(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
     return fn if fn.batch_shape == shape else fn.expand(shape)
 
 
@@ -46,9 +48,11 @@ def values_of(fn: Any) -> Values | None:
 
 
 def kl(q: Any, p: Any) -> Any | None:
-    """KL(q ‖ p) of two sites' distributions, masked as q is; None if no closed form is known."""
+    """KL(q ‖ p) of two sites' distributions masked alike; None if no closed form is known."""
+    if isinstance(q, dist.MaskedDistribution) != isinstance(p, dist.MaskedDistribution):
+        return None  # log p − mask · log q has none
     try:
-        value = dist.kl_divergence(bare(q), bare(p))
+        value = dist.kl_divergence(bare(q, inside=False), bare(p, inside=False))
     except NotImplementedError:
         return None
     return xp.where(q._mask, value, 0.0) if isinstance(q, dist.MaskedDistribution) else value
@@ -69,7 +73,7 @@ class Estimated(Messenger):
             value = xp.broadcast_to(self.given[name], fn.batch_shape + fn.event_shape)
             msg["fn"] = with_gradient(fn, "enumerate", stop_gradient, value)
         elif (kind := self.plan[name].variant) is not None:
-            msg["fn"] = with_gradient(fn, kind, stop_gradient)
+            msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
 
 class Inspection(NamedTuple):
@@ -88,9 +92,9 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
     found: list[Inspection] = []
 
     def run() -> None:
-        guide_trace = handlers.trace(handlers.substitute(handlers.seed(guide, 0), data=params)).get_trace(*args, **kwargs)
+        guide_trace = handlers.trace(handlers.substitute(handlers.seed(guide, 0), data=dict(params))).get_trace(*args, **kwargs)
         replayed = handlers.replay(handlers.seed(model, 0), guide_trace)
-        model_trace = handlers.trace(handlers.substitute(replayed, data=params)).get_trace(*args, **kwargs)
+        model_trace = handlers.trace(handlers.substitute(replayed, data=dict(params))).get_trace(*args, **kwargs)
         for name, site in model_trace.items():
             if site["type"] == "sample" and not site["is_observed"] and name not in guide_trace:
                 raise InputError(f"latent '{name}' of the model has no site in the guide; draw '{name}' there, for example "
@@ -105,7 +109,9 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
             if support is not None and support.size <= MAX_ROWS:
                 values[name] = support
             closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
-            latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None))
+            latents.append(
+                Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None)
+            )
         found.append(Inspection(tuple(latents), values))
 
     jax.eval_shape(run)
@@ -120,13 +126,12 @@ def run_terms(
     enumerated = {name: v for name, v in values.items() if name in plan and plan[name].variant == "enumerate"}
     samples = num_samples(plan)
     forced = {**joint(enumerated, xp, samples), **(given or {})}
-    first = {name: v[0] for name, v in forced.items()}
     deps: list[dict[str, frozenset[str]]] = [{}, {}]
     if any(e.variant in ("score", "enumerate") for e in plan.values()):
-        # Provenance is structure: found once on one row, not once a particle.
-        deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, first), args, dict(kwargs), dict(params)))
+        # Provenance is structure: found once, from free draws, since a forced value forgets what its logits depend on.
+        deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, {}), args, dict(kwargs), dict(params)))
     shared, keys = random.split(rng_key)
-    static: list[Term] = []
+    static: list[tuple[str, frozenset[Plate], frozenset[str], int]] = []
     nesting = 0
 
     def particle(key: Any, given: Arrays) -> list[tuple[Any, Any, Any]]:
@@ -154,20 +159,20 @@ def run_terms(
                     if sign > 0:
                         continue
                     scale = 1.0 if site["scale"] is None else site["scale"]
-                    cost = -scale * kl(site["fn"], model_trace[name]["fn"])
+                    cost = -scale * xp.asarray(kl(site["fn"], model_trace[name]["fn"]))
                     upstream = upstream | deps[0].get(name, frozenset())
                 if sign < 0 and estimator is not None and estimator.variant in ("score", "enumerate"):
                     log_q = bare(site["fn"]).log_prob(site["value"])
                 scored = log_q if estimator and estimator.variant == "score" else None
                 weight = log_q if estimator and estimator.variant == "enumerate" else None
-                count = enumerated[name].size if weight is not None else 1
-                static.append(Term(name, plates, upstream, None, None, None, count))
+                num_values = enumerated[name].size if weight is not None else 1
+                static.append((name, plates, upstream, num_values))
                 arrays.append((cost, scored, weight))
         return arrays
 
     count = samples * prod(v.size for v in enumerated.values())
     if count == 1:  # a batch of one would turn every product into a batched one, which is slower
-        arrays = jax.tree.map(lambda x: x[None], particle(keys, first))
+        arrays = jax.tree.map(lambda x: x[None], particle(keys, {name: v[0] for name, v in forced.items()}))
     else:
         arrays = jax.vmap(particle)(random.split(keys, count), forced)
 
@@ -175,8 +180,8 @@ def run_terms(
         return None if x is None else align(x.reshape(samples, -1, *x.shape[1:]), plates, nesting)
 
     return [
-        Term(t.name, t.plates, t.upstream, *(shape(x, t.plates) for x in leaf), t.num_values)
-        for t, leaf in zip(static, arrays, strict=True)
+        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values)
+        for (name, plates, upstream, num_values), (cost, score, weight) in zip(static, arrays, strict=True)
     ]
 
 
@@ -246,7 +251,7 @@ def carrying(guide: Callable[..., Any], *sites: str) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for name in sites:
-            mutable(_slot(name), (xp.zeros(()), xp.zeros(())))
+            mutable(_slot(name), (xp.zeros(()), xp.zeros(())))  # pyright: ignore[reportArgumentType]
         return guide(*args, **kwargs)
 
     return wrapped

@@ -11,9 +11,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import ELBO, config_enumerate
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, config_enumerate
 from pyro.infer.tracegraph_elbo import TrackNonReparam
 from pyro.ops.provenance import get_provenance
 from pyro.poutine.messenger import Messenger
@@ -22,7 +22,7 @@ from torch.distributions import kl_divergence
 
 from ppl_models import InputError
 
-from .._pyro import Parameters
+from .._pyro import Parameters, nodes
 from . import Latent, Plan, Spec, controls, num_samples, resolve, stateful
 from .site import MAX_ROWS, Values, joint, with_gradient
 from .terms import Plate, Term, align, elbo, rows
@@ -32,29 +32,38 @@ PARTICLES = "num_particles_vectorized"  # the name Pyro's own ELBOs give this pl
 stop_gradient = torch.Tensor.detach
 
 
-def bare(fn: Any) -> Any:
-    """`fn` without masks, at its full batch shape."""
+def bare(fn: Any, inside: bool = True) -> Any:
+    """`fn` without masks, nor masks inside its event, at its full batch shape."""
     shape = fn.batch_shape
-    while isinstance(fn, (dist.MaskedDistribution, dist.torch_distribution.ExpandedDistribution)):
+    while isinstance(fn, (dist.MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
+    if inside and isinstance(fn, dist.Independent):
+        fn = bare(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
     return fn if fn.batch_shape == shape else fn.expand(shape)
 
 
 def values_of(fn: Any) -> Values | None:
     """Every value of one draw of `fn`, or None if they are not finitely many."""
-    shape, wrappers = fn.event_shape, (dist.MaskedDistribution, dist.Independent, dist.torch_distribution.ExpandedDistribution)
+    shape, wrappers = (
+        fn.event_shape,
+        (dist.MaskedDistribution, dist.Independent, ExpandedDistribution),
+    )
     while isinstance(fn, wrappers):
         fn = fn.base_dist
     if not fn.has_enumerate_support:
         return None
     single = fn.enumerate_support(expand=False)
-    return Values(single.reshape(single.shape[0], *fn.event_shape), prod(shape[: len(shape) - len(fn.event_shape)]), tuple(shape))
+    return Values(
+        single.reshape(single.shape[0], *fn.event_shape), prod(shape[: len(shape) - len(fn.event_shape)]), tuple(shape)
+    )
 
 
 def kl(q: Any, p: Any) -> Any | None:
-    """KL(q ‖ p) of two sites' distributions; None if no closed form is known."""
+    """KL(q ‖ p) of two sites' distributions masked alike; None if no closed form is known."""
+    if isinstance(q, dist.MaskedDistribution) != isinstance(p, dist.MaskedDistribution):
+        return None  # log p − mask · log q has none
     try:
-        value = kl_divergence(bare(q), bare(p))
+        value = kl_divergence(bare(q, inside=False), bare(p, inside=False))
     except NotImplementedError:
         return None
     return scale_and_mask(value, 1.0, q._mask) if isinstance(q, dist.MaskedDistribution) else value
@@ -79,11 +88,11 @@ class Estimated(Messenger):
                 value = value.reshape(value.shape[0], *(1,) * (len(shape) - value.ndim), *value.shape[1:])
             msg["fn"] = with_gradient(fn, "enumerate", stop_gradient, value.expand(shape))
         elif (kind := self.plan[name].variant) is not None:
-            msg["fn"] = with_gradient(fn, kind, stop_gradient)
+            msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
 
 def sites(trace: Any) -> list[tuple[str, Any]]:
-    return [(n, s) for n, s in trace.nodes.items() if s["type"] == "sample" and not isinstance(s["fn"], _Subsample)]
+    return [(n, s) for n, s in nodes(trace) if s["type"] == "sample" and not isinstance(s["fn"], _Subsample)]
 
 
 def frames_of(site: Any) -> list[Any]:
@@ -129,10 +138,11 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Inspection:
     for name, site in sites(guide_trace):
         if site["is_observed"]:
             continue
-        fn, partner = site["fn"], model_trace.nodes.get(name)
+        fn, partner = site["fn"], dict(nodes(model_trace)).get(name)
         if (support := values_of(fn)) is not None and support.size <= MAX_ROWS:
             values[name] = support
-        closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
+        alike = partner is not None and (site["mask"] is None) == (partner["mask"] is None)
+        closed = partner is not None and alike and fn.has_rsample and kl(fn, partner["fn"]) is not None
         latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None))
     both = sites(model_trace) + sites(guide_trace)
     return Inspection(tuple(latents), values, max((-f.dim for _, site in both for f in frames_of(site)), default=0))
@@ -212,9 +222,8 @@ class EstimatorELBO(ELBO):
             plan = resolve(self.estimator, inspection.latents)
             upstream: list[dict[str, frozenset[str]]] = [{}, {}]
             if any(e.variant in ("score", "enumerate") for e in plan.values()):
-                # Tracking costs several times a plain run, and what depends on what is static.
-                first = {name: inspection.values[name].rows(xp, 1, 1)[:1] for name, e in plan.items() if e.variant == "enumerate"}
-                upstream = provenance(model, inside(Estimated(plan, first), guide), args, kwargs)
+                # Structure, and dear to track: found once, from free draws, since a forced value forgets its logits.
+                upstream = provenance(model, inside(Estimated(plan, {}), guide), args, kwargs)
             self._known[model, guide] = plan, inspection, upstream
         return self._known[model, guide]
 
@@ -227,7 +236,14 @@ class EstimatorELBO(ELBO):
         return {name: (torch.zeros(()), torch.zeros(())) for name in stateful(plan)}
 
     def evaluate(
-        self, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, given: Arrays | None = None
+        self,
+        params: Arrays,
+        state: Arrays,
+        model: Any,
+        guide: Any,
+        args: tuple,
+        kwargs: Mapping,
+        given: Arrays | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """The loss to differentiate in `params` (constrained), and the controls' next state; draws from torch's generator."""
         with Parameters(params):
@@ -273,7 +289,14 @@ class StockELBO:
         return {}
 
     def evaluate(
-        self, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, given: Arrays | None = None
+        self,
+        params: Arrays,
+        state: Arrays,
+        model: Any,
+        guide: Any,
+        args: tuple,
+        kwargs: Mapping,
+        given: Arrays | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         if given:
             guide = inside(Estimated(dict.fromkeys(given), given), guide)  # type: ignore[arg-type]

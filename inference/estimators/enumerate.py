@@ -8,15 +8,18 @@ Bernoullis in one event counts as 2ᵈ values. Source: Obermeyer et al. 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .site import MAX_ROWS, Latent
+from .site import MAX_ROWS, Latent, Variant
 
 
 @dataclass(frozen=True)
 class Enumerate:
+    """Every value of the site, weighted."""
+
     num_particles: int = 1
     name = "enumerate"
-    variant = "enumerate"
+    variant: ClassVar[Variant | None] = "enumerate"
     unbiased_for = ("elbo",)
 
     def refusal(self, site: Latent) -> str | None:

@@ -14,6 +14,8 @@ from ppl_models import InputError
 
 @dataclass(frozen=True)
 class LeaveOneOut:
+    """The mean cost of the other samples."""
+
     num_particles: int = 2
     name = "leave-one-out"
 

@@ -8,15 +8,18 @@ model and guide, and one more of log q, a sample. Source: Roeder, Wu and Duvenau
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .site import Latent
+from .site import Latent, Variant
 
 
 @dataclass(frozen=True)
 class PathOnly:
+    """Pathwise without the score of q."""
+
     num_particles: int = 1
     name = "path-only"
-    variant = "path"
+    variant: ClassVar[Variant | None] = "path"
     unbiased_for = ("elbo",)
 
     def refusal(self, site: Latent) -> str | None:

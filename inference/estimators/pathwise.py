@@ -8,15 +8,18 @@ log p(z) − log q(z) become −KL(q(z) ‖ p(z)) in closed form, which removes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .site import Latent
+from .site import Latent, Variant
 
 
 @dataclass(frozen=True)
 class Pathwise:
+    """Through the reparameterised draw."""
+
     analytic_kl: bool = False
     num_particles: int = 1
-    variant = None
+    variant: ClassVar[Variant | None] = None
     unbiased_for = ("elbo",)
 
     @property

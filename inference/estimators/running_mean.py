@@ -12,6 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunningMean:
+    """The decayed average of past costs."""
+
     decay: float = 0.9
     name = "running-mean"
 

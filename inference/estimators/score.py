@@ -8,17 +8,20 @@ Its variance is what the controls b reduce: `RunningMean`, `LeaveOneOut`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .leave_one_out import LeaveOneOut
 from .running_mean import RunningMean
-from .site import Latent
+from .site import Latent, Variant
 
 
 @dataclass(frozen=True)
 class Score:
+    """Costs downstream of the site times the gradient of log q."""
+
     control: RunningMean | LeaveOneOut | None = None
     particles: int = 1
-    variant = "score"
+    variant: ClassVar[Variant | None] = "score"
     unbiased_for = ("elbo",)
 
     @property

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as xp
 import numpy as np
 from jax import lax, random
-from jax.lax import stop_gradient
+from numpyro import handlers
+
+from ppl_models.language import Program
 
 from .._numpyro import Coordinates, array, coordinates
 from ..estimators import Spec, evaluations
-from ..estimators._numpyro import EstimatorELBO, inspect, make
+from ..estimators._numpyro import EstimatorELBO, make
 from .blocks import Blocks
 
 
@@ -67,16 +69,10 @@ class Gradients:
 
 def evidence_gradient(declaration: Any, params: Mapping[str, Any], shape: Coordinates, blocks: Blocks, x: Any) -> np.ndarray:
     """The gradient of the mean log p(x) of the rows `x`, unconstrained coordinates, by differentiating its closed form."""
-    from numpyro import handlers
-    from ppl_models.language import Program
-
     program = Program(declaration, "log_evidence", "numpyro")
 
     def mean(free: Any) -> Any:
-        return handlers.substitute(program, data=shape.constrain(free))(array(x)).mean()
+        return xp.mean(xp.asarray(handlers.substitute(program, data=shape.constrain(free))(array(x))))
 
     out = jax.grad(mean)(shape.free({n: array(v) for n, v in params.items()}))
     return np.concatenate([np.asarray(out[name], np.float64).ravel() for name in blocks.slices])
-
-
-__all__ = ["Gradients", "evidence_gradient", "inspect", "stop_gradient"]

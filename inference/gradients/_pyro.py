@@ -26,7 +26,7 @@ def batched_normal() -> Iterator[None]:
     def draw(shape: Any, dtype: Any, device: Any) -> torch.Tensor:
         return torch.randn(shape, dtype=dtype, device=device)
 
-    before = normal._standard_normal
+    before = normal._standard_normal  # pyright: ignore[reportPrivateImportUsage]
     modules = (normal, multivariate_normal)
     for module in modules:
         module._standard_normal = draw  # type: ignore[attr-defined]

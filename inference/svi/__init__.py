@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
@@ -18,7 +19,7 @@ from .. import estimate
 from ..callables import as_bound, can_subsample
 from ..data import baseline, prepare
 from ..estimate import Estimate
-from ..estimators import Spec
+from ..estimators import STOCK, Spec, named
 from ..manifest import manifest
 from .epoch import Epoch
 
@@ -117,6 +118,7 @@ def fit(
     """
     check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, restarts=restarts, dtype=dtype, patience=patience)
     check(engine)
+    check_estimator(estimator)
     data, began = prepare(data, model), perf_counter()
     bound = as_bound(model, engine, len(data.x))
     if batch is not None and batch < len(data.x) and not can_subsample(model):
@@ -126,7 +128,7 @@ def fit(
     shared, trainer = import_module(f"inference._{engine}"), import_module(f"inference.svi._{engine}")
     history: list[dict[str, Any]] = []
     best, stopped, seconds, steps, last = (-math.inf, 0), "epochs", 0.0, 0, None
-    with shared.session(dtype, device) as place:
+    with shared.session(dtype, device) as place, explained(estimator, engine):
         for last in trainer.epochs(
             *bound, data.x, estimator=estimator, num_epochs=epochs, batch=size, lr=lr,
             seeds=tuple(range(seed, seed + restarts)), dynamic=data.binarisation == "dynamic", init=init,
@@ -134,6 +136,9 @@ def fit(
             require_finite(last)
             seconds, steps = seconds + last.seconds, steps + last.steps
             values = trainer.heldout(last.params[winner(last)], *bound, data.heldout, seed)
+            if values is not None and np.isnan(values).any():
+                raise NumericalError(f"the held-out ELBO became nan in epoch {last.number}; lower the learning rate, or use "
+                                     "float64.")  # fmt: skip
             row = {
                 "epoch": last.number, "step": steps, "seconds": seconds,
                 "train_elbo": estimate.mean(-last.losses[winner(last)]) if last.steps else None,
@@ -171,7 +176,10 @@ def sentence(found: Fit) -> str:
     if found.baseline is None:
         return text + "."
     gain = value.value - found.baseline.value
-    return text + f", {abs(gain):.2f} nats {'better' if gain > 0 else 'worse'} than independent columns ({found.baseline.value:.2f})."
+    return (
+        text
+        + f", {abs(gain):.2f} nats {'better' if gain > 0 else 'worse'} than independent columns ({found.baseline.value:.2f})."
+    )
 
 
 def winner(epoch: Epoch) -> int:
@@ -185,6 +193,42 @@ def require_finite(epoch: Epoch) -> None:
         restart, step = bad[0]
         raise NumericalError(f"the ELBO became {-epoch.losses[restart, step]} at step {step + 1} of epoch {epoch.number} "
                              "(restart {restart}); lower the learning rate, or use float64.".replace("{restart}", str(restart)))  # fmt: skip
+
+
+#: How PyTorch, which checks where JAX returns NaN, names a draw from or a factorisation of what is not finite.
+NOT_FINITE = ("`nan`", "p_in >= 0", "std >= 0", "not positive-definite", "singular", "contains non-finite")
+
+
+@contextmanager
+def explained(estimator: Spec, engine: str) -> Iterator[None]:
+    """What a library raises while it trains, as a sentence: parameters gone astray, or an ELBO of its own that refuses.
+
+    Raises:
+        NumericalError: A draw or a factorisation met NaN.
+        InputError: The library's own ELBO, asked for by name, does not take this model and guide.
+    """
+    try:
+        yield
+    except (InputError, NumericalError):
+        raise
+    except Exception as error:
+        if isinstance(error, (RuntimeError, ArithmeticError)) and any(word in str(error) for word in NOT_FINITE):
+            reason = str(error).splitlines()[0].split(". ")[0].split(": ")[-1].rstrip(".")
+            raise NumericalError(f"a distribution's parameters left the finite numbers ({reason}); lower the learning rate, or "
+                                 "use float64.") from error  # fmt: skip
+        if isinstance(estimator, str) and estimator in STOCK:
+            raise InputError(
+                f"estimator '{estimator}' does not apply: {engine}'s {STOCK[estimator]} raises {type(error).__name__} on this "
+                "model and guide; leave the estimator out."
+            ) from error
+        raise
+
+
+def check_estimator(estimator: Spec) -> None:
+    """Raise `InputError` if an estimator's name is unknown."""
+    for spec in estimator.values() if isinstance(estimator, Mapping) else (estimator,):
+        if isinstance(spec, str) and spec != "auto" and (spec not in STOCK or isinstance(estimator, Mapping)):
+            named(spec)
 
 
 def check_settings(**settings: Any) -> None:

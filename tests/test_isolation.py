@@ -1,0 +1,56 @@
+"""A whole fit and a comparison on each engine, in a process that cannot import the other."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from .command import ENGINES, LIBRARIES, binary, spawn, strict
+
+#: Both commands in one process, which then says what it has loaded.
+BOTH = """
+import sys
+from inference.cli import main
+data, engine, out = sys.argv[1:]
+common = ["--data", data, "--set", "latent_dim=3", "--engine", engine, "--epochs", "1", "--json", "--out"]
+for args in (["fit", "sbn", *common, out + "/fit"],
+             ["compare", "sbn", *common, out + "/compare", "--replicates", "10", "--seeds", "0",
+              "--estimators", "score,enumerate,stock-trace"]):
+    sys.argv = ["ppl", *args]
+    try:
+        main()
+    except SystemExit as left:
+        assert not left.code, left.code
+print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("engine", "other"), [(e, next(o for o in ENGINES if o != e)) for e in ENGINES])
+def test_an_engine_needs_nothing_of_the_other(engine, other, tmp_path):
+    np.save(tmp_path / "x.npy", binary())
+    began = time.perf_counter()
+    ran = spawn(tmp_path / "x.npy", engine, tmp_path, without=other, code=BOTH)
+    assert ran.code == 0, ran
+    assert time.perf_counter() - began < 20
+    loaded = set(ran.err.splitlines()[-1].split())
+    assert not loaded & set(LIBRARIES[other])
+    assert set(LIBRARIES[engine]) <= loaded
+    for name in ("fit", "compare"):
+        result = strict((tmp_path / name / "results.json").read_text())
+        assert result["engine"] == engine
+        assert (tmp_path / name / "report.html").stat().st_size > 1000
+
+
+def test_the_door_is_shut():
+    """The finder that these tests trust does keep a library out, submodules included."""
+    code = (
+        "import importlib.util\n"
+        "for name in ('torch', 'pyro', 'pyro.infer'):\n"
+        "    try: __import__(name)\n"
+        "    except ModuleNotFoundError: print(name)\n"
+        "import json, numpy\n"
+    )
+    ran = spawn(without="pyro", code=code)
+    assert (ran.code, ran.out.split()) == (0, ["torch", "pyro", "pyro.infer"])
