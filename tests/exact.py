@@ -5,6 +5,7 @@ The exact ELBO is summed here, state by state, in float64, from formulas of this
 outcomes by their probability, and averages over all minibatches. Continuous noise is forced at Gauss-Hermite nodes.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy as np
 
 from inference import LeaveOneOut, Score
 from inference.estimators import num_samples
+from inference.gradients.blocks import Blocks
 from ppl_models import bind
 
 Arrays = Mapping[str, Any]
@@ -524,3 +526,27 @@ def bias(engine: str, case: Case, where: str) -> float:
     program, setting = settings(case)[where]
     found = expectation(engine, case.spec, program, setting, case.state)
     return error(found, exact(program, setting.total, setting.scale))
+
+
+#: Where each case is tried by the tests and by `python -m tests.exact`.
+WHERE = [(case, where) for case in ALONE for where in ("full", "subsampled", "scaled", "masked")]
+WHERE += [(case, where) for case in MIXED for where in ("full", "all")]
+ONE = Net((1,))
+
+
+def tracegraph_factor(batch: int, total: int) -> float:
+    """What NumPyro's own TraceGraph_ELBO multiplies the guide's gradient by, one Bernoulli latent, by exact expectation."""
+    found, truth = expectation("numpyro", "stock-tracegraph", ONE, Setting(batch, total)), exact(ONE, total)
+    block = Blocks.of(ONE.shapes).slices["encoder.bias"]
+    return float(found[block][0] / truth[block][0])
+
+
+def main() -> None:
+    """Print the whole table as JSON: largest relative bias of every case, setting and engine."""
+    table = {f"{engine}/{case}/{where}": bias(engine, case, where) for engine in ("numpyro", "pyro") for case, where in WHERE}
+    factors = {f"{batch} of {total}": tracegraph_factor(batch, total) for batch, total in ((4, 4), (4, 20), (2, 20))}
+    print(json.dumps({"bias": table, "largest": max(table.values()), "tracegraph_factor": factors}))
+
+
+if __name__ == "__main__":
+    main()

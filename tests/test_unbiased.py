@@ -1,24 +1,21 @@
 """Every estimator is right, shown twice: over all outcomes of its draws, and statistically on the compiled path."""
 
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
+from benchmarks import closed_forms
 from inference import LeaveOneOut, probe
 from inference.gradients.blocks import Blocks
 from inference.metrics import Moments, Reference, directions, judge
 from ppl_models import InputError, bind
 from tests import exact as programs
-from tests.exact import ALONE, LINE, MEAN, MIXED, MIXTURE, THREE, Case, Net, Setting, bias, exact, expectation
+from tests.exact import LINE, MEAN, MIXTURE, ONE, THREE, WHERE, Case, Net, Setting, bias, exact, expectation
 
 ENGINES = ("numpyro", "pyro")
 TOLERANCE = 1e-9
-WHERE = [(case, where) for case in ALONE for where in ("full", "subsampled", "scaled", "masked")]
-WHERE += [(case, where) for case in MIXED for where in ("full", "all")]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -87,16 +84,15 @@ def test_pyros_own_elbos_are_right(name, setting):
 @pytest.mark.parametrize(("batch", "total", "factor"), [(4, 4, 1.0), (4, 20, 5.0), (2, 20, 10.0)])
 def test_numpyro_tracegraph_scales_the_score_twice(batch, total, factor):
     """By N / B under subsampling; the gradient of the model's parameters, which has no score, is right."""
-    one = Net((1,))
-    found, truth = expectation("numpyro", "stock-tracegraph", one, Setting(batch, total)), exact(one, total)
-    for name, block in Blocks.of(one.shapes).slices.items():
+    found, truth = expectation("numpyro", "stock-tracegraph", ONE, Setting(batch, total)), exact(ONE, total)
+    for name, block in Blocks.of(ONE.shapes).slices.items():
         wanted = factor if name.startswith("encoder") else 1.0
         np.testing.assert_allclose(found[block], wanted * truth[block], rtol=1e-9)
 
 
 def test_numpyro_tracegraph_masks_the_score_of_a_masked_latent():
-    one, masked = Net((1,)), Net((1,), masked=True)
-    block = Blocks.of(one.shapes).slices["encoder.bias"]
+    masked = Net((1,), masked=True)
+    block = Blocks.of(ONE.shapes).slices["encoder.bias"]
     found, truth = expectation("numpyro", "stock-tracegraph", masked, Setting(2, 2)), exact(masked, 2)
     assert abs(truth[block]).max() > 0.01
     assert abs(found[block] - truth[block]).max() > 0.01
@@ -165,50 +161,16 @@ def test_too_few_replicates_are_inconclusive():
 # Closed forms of Mohamed et al. 2020, figure 2: the variance, not only the mean.
 
 
-@dataclass(frozen=True)
-class Square:
-    """Gradients of E[x²], x ~ Normal(loc, scale): the sites' own log probabilities are masked out of the bound."""
-
-    def model(self, ppl: Any, x: Any) -> None:
-        value = ppl.sample("value", ppl.dist.Normal(ppl.xp.zeros(()), 1.0).mask(False))
-        ppl.factor("square", value**2)
-
-    def guide(self, ppl: Any, x: Any) -> None:
-        loc = ppl.param("loc", ppl.xp.zeros(()))
-        scale = ppl.param("scale", ppl.xp.ones(()), constraint=ppl.constraints.positive)
-        ppl.sample("value", ppl.dist.Normal(loc, scale).mask(False))
-
-
-#: Variances at scale 1 and loc d, of the derivatives in loc and in scale, and the estimates themselves.
-CLOSED = {
-    "score": (lambda d: (d**4 + 14 * d**2 + 15, 2 * d**4 + 60 * d**2 + 74),
-              lambda d, e: np.stack([(d + e) ** 2 * e, (d + e) ** 2 * (e**2 - 1)])),
-    "pathwise": (lambda d: (4.0, 4 * d**2 + 8), lambda d, e: np.stack([2 * (d + e), 2 * (d + e) * e])),
-}  # fmt: skip
-DISTANCES = (0.0, 1.0, -2.0, 4.0)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", CLOSED)
-def test_variances_have_their_closed_forms(engine, name):
-    replicates, (variances, estimate) = 100_000, CLOSED[name]
-    nodes, mass = np.polynomial.hermite_e.hermegauss(30)
-    mass = mass / mass.sum()
-    family = 2 * 2 * 2 * 2 * len(DISTANCES)  # engines, estimators, parameters, moments
-    critical = norm.isf(1e-6 / family / 2)
-    probes, bound, rows = import_module(f"inference.gradients._{engine}"), bind(Square(), engine), (np.zeros((1, 1)),)
-    with import_module(f"inference._{engine}").session("float32", "cpu"):
-        gradients = probes.Gradients(*bound, rows, {}, name, {"loc": np.zeros(()), "scale": np.ones(())}, 1)
-        for seed, d in enumerate(DISTANCES):
-            params = {"loc": np.asarray(d), "scale": np.ones(())}
-            found = gradients.many(params, {}, replicates, seed).astype(np.float64)
-            values = estimate(d, nodes)
-            mean = (values * mass).sum(1)
-            np.testing.assert_allclose(mean, (2 * d, 2.0), atol=1e-10)
-            central = values - mean[:, None]
-            variance, fourth = (central**2 * mass).sum(1), (central**4 * mass).sum(1)
-            np.testing.assert_allclose(variance, variances(d), rtol=1e-10)
-            assert (abs(found.mean(0) - mean) < critical * np.sqrt(variance / replicates)).all()
-            sample = found.var(0, ddof=1)
-            print(engine, name, d, sample, variances(d))
-            assert (abs(sample - variance) < critical * np.sqrt((fourth - variance**2) / replicates)).all()
+def test_variances_have_their_closed_forms(engine):
+    for row in closed_forms.measure(engine):
+        assert row["mean_z"] < row["critical"], row
+        assert row["variance_z"] < row["critical"], row
+
+
+@pytest.mark.parametrize("name", closed_forms.CLOSED)
+@pytest.mark.parametrize("d", closed_forms.DISTANCES)
+def test_closed_forms_are_the_quadrature(name, d):
+    mean, variance, _ = closed_forms.moments(name, d)
+    np.testing.assert_allclose(mean, (2 * d, 2.0), atol=1e-10)
+    np.testing.assert_allclose(variance, closed_forms.CLOSED[name][0](d), rtol=1e-10)
