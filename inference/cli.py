@@ -16,7 +16,7 @@ import typer
 from ppl_models.errors import InputError, NumericalError
 
 # typer ships its own click; the base class of all its usage errors has no public name.
-UsageError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+UsageError: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 app = typer.Typer(
     name="ppl", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -77,7 +77,7 @@ def fit(
     """Train a model by stochastic variational inference and judge it on held-out rows."""
     from . import svi
     from .compare import describe
-    from .files import check_out, save_params, to_json, write
+    from .files import check_out, save_params, strict, to_json, write
     from .pictures import pictures
     from .report import fit_report
 
@@ -100,9 +100,8 @@ def fit(
     }  # fmt: skip
     if out:
         drawn = pictures(*found.bound, found.params, rows.heldout, engine, seed)
-        history = [{k: v.to_json() if hasattr(v, "to_json") else v for k, v in row.items()} for row in found.history]
         save_params(out / "params.safetensors", found.params)
-        write(out / "report.html", fit_report(results_of(results), history, drawn, rows.image_shape))
+        write(out / "report.html", fit_report(strict(results), strict(found.history), drawn, rows.image_shape))
         write(out / "results.json", to_json(results))
         write(out / "run.json", to_json({"command": command(), **found.manifest}))
         note(f"written to {out}")
@@ -170,13 +169,8 @@ def prepare(
 
 
 def settings(declaration: Any) -> dict[str, str]:
+    """A declaration's fields, as text."""
     return {name: str(value) for name, value in vars(declaration).items()}
-
-
-def results_of(results: dict[str, Any]) -> Any:
-    from .files import strict
-
-    return strict(results)
 
 
 class Progress:
@@ -246,20 +240,24 @@ class History:
 
 
 def command() -> str:
+    """What was typed."""
     return shlex.join(["ppl", *sys.argv[1:]])
 
 
 def emit(value: Any) -> None:
+    """Print one strict JSON object on stdout."""
     from .files import to_json
 
     print(to_json(value))
 
 
 def echo(text: str) -> None:
+    """Print a result."""
     print(text)
 
 
 def note(text: str) -> None:
+    """Print what accompanies a result, on stderr."""
     print(text, file=sys.stderr)
 
 

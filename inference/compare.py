@@ -17,15 +17,17 @@ import numpy as np
 
 from ppl_models import Bound, InputError
 from ppl_models.datasets import Dataset
+from ppl_models.language import check_engine
 
 from .callables import can_subsample
+from .checks import check_settings
 from .data import prepare
 from .estimate import mean
 from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Spec, named
 from .manifest import manifest
 from .metrics import FAMILY_WISE, PROJECTIONS, Judgement, Moments, Reference, directions, judge
 from .pictures import pictures
-from .svi import Fit, check, check_settings, fit
+from .svi import Fit, fit
 
 POINTS = ("initial", "trained")
 LONG_RUN = 8  # times as many replicates as an estimator gets
@@ -88,22 +90,20 @@ def compare(
     Raises:
         InputError: A setting or the data cannot be used, or an estimator that you named does not apply.
     """
-    check_settings(replicates=replicates, budget=budget, seeds=seeds, batch=batch, seed=seed, dtype=dtype)
-    check(engine)
+    check_settings(replicates=replicates, budget=budget, epochs=epochs, seeds=seeds, batch=batch, lr=lr, seed=seed, dtype=dtype)
+    check_engine(engine)
     chosen = _specs(estimators)
     data, began = prepare(data, model), perf_counter()
     size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
     training: dict[str, Any] = {"engine": engine, "lr": lr, "batch": batch, "dtype": dtype, "device": device}
-    progress("training to the point where estimators are measured")
     points = {"initial": fit(model, data, epochs=0, seed=seed, **training)}
-    points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
-    bound, rows = trained.bound, minibatch(data, size, seed)
+    bound, rows, start = points["initial"].bound, minibatch(data, size, seed), points["initial"].params
     shared, probes = import_module(f"inference._{engine}"), import_module(f"inference.gradients._{engine}")
     with shared.session(dtype, device):
         prepared, refused = {}, {}
         for name, spec in chosen.items():
             try:
-                prepared[name] = probes.Gradients(*bound, (rows,), {}, spec, trained.params, len(data.x))
+                prepared[name] = probes.Gradients(*bound, (rows,), {}, spec, start, len(data.x))
             except Exception as error:
                 if estimators is not None and not isinstance(error, InputError):
                     raise InputError(f"estimator '{name}' does not apply: {_reason(error)}; leave it out.") from error
@@ -112,6 +112,9 @@ def compare(
                 refused[name] = _reason(error)
         if not prepared:
             raise InputError("no estimator applies to this model; does its guide draw any latent?")
+    progress("training to the point where estimators are measured")
+    points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
+    with shared.session(dtype, device):
         references = {}
         for point in POINTS:
             progress(f"reference gradient at the {point} point")

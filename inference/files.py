@@ -30,6 +30,7 @@ def strict(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:
+    """One strict JSON text."""
     return json.dumps(strict(value), allow_nan=False, indent=indent, ensure_ascii=False)
 
 

@@ -12,6 +12,7 @@ from ppl_models.likelihoods import LIKELIHOODS, Bernoulli
 
 
 def closest(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence that refuses `name`."""
     close = get_close_matches(name, known, 1)
     return f"did you mean '{close[0]}'?" if close else "choose one of those."
 

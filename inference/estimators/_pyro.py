@@ -23,7 +23,7 @@ from torch.distributions import kl_divergence
 from ppl_models import InputError
 
 from .._pyro import Parameters, nodes
-from . import Latent, Plan, Spec, controls, num_samples, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, controls, num_samples, resolve, stateful
 from .site import MAX_ROWS, Values, joint, with_gradient
 from .terms import Plate, Term, align, elbo, rows
 
@@ -311,7 +311,7 @@ class StockELBO:
 
 def make(estimator: Spec) -> EstimatorELBO | StockELBO:
     """The ELBO for a spec or a `stock-…` name."""
-    return StockELBO(estimator) if isinstance(estimator, str) and estimator.startswith("stock-") else EstimatorELBO(estimator)
+    return StockELBO(estimator) if isinstance(estimator, str) and estimator in STOCK else EstimatorELBO(estimator)
 
 
 def elbo_rows(params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Any:

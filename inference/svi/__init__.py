@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
@@ -14,14 +13,17 @@ import numpy as np
 
 from ppl_models import Bound, InputError, NumericalError
 from ppl_models.datasets import Dataset
+from ppl_models.language import check_engine
 
 from .. import estimate
 from ..callables import as_bound, can_subsample
+from ..checks import check_estimator, check_settings
 from ..data import baseline, prepare
 from ..estimate import Estimate
-from ..estimators import STOCK, Spec, named
+from ..estimators import Spec
 from ..manifest import manifest
 from .epoch import Epoch
+from .finite import explained, require_finite
 
 Callback = Callable[[dict[str, Any]], bool | None]
 
@@ -32,17 +34,11 @@ def epochs(
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train one epoch a `next()`, within an open `session` of the engine (or at its defaults); what `fit` is made of."""
     bound = as_bound(model, engine, len(x))
-    trainer = import_module(f"inference.svi._{check(engine)}")
+    trainer = import_module(f"inference.svi._{check_engine(engine)}")
     return trainer.epochs(
         *bound, x, estimator=estimator, num_epochs=epochs, batch=min(batch, len(x)), lr=lr, seeds=tuple(seeds),
         dynamic=dynamic, init=init,
     )  # fmt: skip
-
-
-def check(engine: str) -> str:
-    from ppl_models.language import check_engine
-
-    return check_engine(engine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +113,7 @@ def fit(
         NumericalError: The ELBO left the finite numbers.
     """
     check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, restarts=restarts, dtype=dtype, patience=patience)
-    check(engine)
+    check_engine(engine)
     check_estimator(estimator)
     data, began = prepare(data, model), perf_counter()
     bound = as_bound(model, engine, len(data.x))
@@ -172,88 +168,15 @@ def sentence(found: Fit) -> str:
         value, kind = found.heldout_elbo, "ELBO"
     if value is None:
         return f"Trained for {found.history[-1]['epoch']} epochs; without a plate over the data no held-out ELBO is defined."
-    text = f"Held-out {kind} {value.value:.2f} nats per datum (95 % interval {value.low:.2f} to {value.high:.2f}) on {found.data.name}"
+    text = f"Held-out {kind} {value.value:.2f} nats per datum (95 % interval {value.low:.2f} to {value.high:.2f})"
+    text = f"{text} on {found.data.name}"
     if found.baseline is None:
         return text + "."
     gain = value.value - found.baseline.value
-    return (
-        text
-        + f", {abs(gain):.2f} nats {'better' if gain > 0 else 'worse'} than independent columns ({found.baseline.value:.2f})."
-    )
+    side = "better" if gain > 0 else "worse"
+    return f"{text}, {abs(gain):.2f} nats {side} than independent columns ({found.baseline.value:.2f})."
 
 
 def winner(epoch: Epoch) -> int:
     """The restart with the lowest mean loss."""
     return int(np.argmin(epoch.losses.mean(1))) if epoch.steps else 0
-
-
-def require_finite(epoch: Epoch) -> None:
-    bad = np.argwhere(~np.isfinite(epoch.losses))
-    if len(bad):
-        restart, step = bad[0]
-        raise NumericalError(f"the ELBO became {-epoch.losses[restart, step]} at step {step + 1} of epoch {epoch.number} "
-                             "(restart {restart}); lower the learning rate, or use float64.".replace("{restart}", str(restart)))  # fmt: skip
-
-
-#: How PyTorch, which checks where JAX returns NaN, names a draw from or a factorisation of what is not finite.
-NOT_FINITE = ("`nan`", "p_in >= 0", "std >= 0", "not positive-definite", "singular", "contains non-finite")
-
-
-@contextmanager
-def explained(estimator: Spec, engine: str) -> Iterator[None]:
-    """What a library raises while it trains, as a sentence: parameters gone astray, or an ELBO of its own that refuses.
-
-    Raises:
-        NumericalError: A draw or a factorisation met NaN.
-        InputError: The library's own ELBO, asked for by name, does not take this model and guide.
-    """
-    try:
-        yield
-    except (InputError, NumericalError):
-        raise
-    except Exception as error:
-        if isinstance(error, (RuntimeError, ArithmeticError)) and any(word in str(error) for word in NOT_FINITE):
-            reason = str(error).splitlines()[0].split(". ")[0].split(": ")[-1].rstrip(".")
-            raise NumericalError(f"a distribution's parameters left the finite numbers ({reason}); lower the learning rate, or "
-                                 "use float64.") from error  # fmt: skip
-        if isinstance(estimator, str) and estimator in STOCK:
-            raise InputError(
-                f"estimator '{estimator}' does not apply: {engine}'s {STOCK[estimator]} raises {type(error).__name__} on this "
-                "model and guide; leave the estimator out."
-            ) from error
-        raise
-
-
-def check_estimator(estimator: Spec) -> None:
-    """Raise `InputError` if an estimator's name is unknown."""
-    for spec in estimator.values() if isinstance(estimator, Mapping) else (estimator,):
-        if isinstance(spec, str) and spec != "auto" and (spec not in STOCK or isinstance(estimator, Mapping)):
-            named(spec)
-
-
-def check_settings(**settings: Any) -> None:
-    """Raise `InputError` naming the first setting that cannot be used."""
-    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "epochs": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
-        "batch": (lambda v: v is None or _whole(v) and v >= 1, "a whole number of at least 1"),
-        "lr": (lambda v: _number(v) and 0 < v < math.inf, "a positive number"),
-        "seed": (lambda v: _whole(v) and 0 <= v < 2**31, "a whole number from 0 to 2147483647"),
-        "restarts": (lambda v: _whole(v) and v >= 1, "a whole number of at least 1"),
-        "replicates": (lambda v: _whole(v) and v >= 2, "a whole number of at least 2"),
-        "budget": (lambda v: v is None or _number(v) and 0 < v < math.inf, "a positive number of seconds"),
-        "seeds": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
-        "dtype": (lambda v: v in ("float32", "float64"), "float32 or float64"),
-        "patience": (lambda v: v is None or _whole(v) and v >= 1, "a whole number of at least 1"),
-    }
-    for name, value in settings.items():
-        fine, expected = rules[name]
-        if not fine(value):
-            raise InputError(f"expected {name} to be {expected}, got {value!r}; change that setting.")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

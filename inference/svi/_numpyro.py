@@ -14,6 +14,7 @@ import optax
 from jax import lax, random
 
 from .._numpyro import Coordinates, array, coordinates, parameters, to_numpy
+from ..checks import check_init
 from ..estimators import Spec
 from ..estimators._numpyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch
@@ -34,7 +35,7 @@ def start(rng_key: Any, init: Mapping[str, Any] | None, example: Any, *, model: 
     init_key, run_key = random.split(rng_key)
     values, shape = parameters(model, guide, (example,), {}, init_key)
     if init is not None:
-        values = {name: xp.asarray(init[name], v.dtype).reshape(v.shape) for name, v in values.items()}
+        values = {name: xp.asarray(init[name], v.dtype) for name, v in values.items()}
     free = shape.free(values)
     return free, optax.adam(0.0).init(free), run_key
 
@@ -103,6 +104,9 @@ def epochs(
     began, x = perf_counter(), array(x)
     shape, control, epoch = trainer(model, guide, make(estimator), lr, batch, dynamic, len(seeds), (x.shape, x.dtype))
     given = None if init is None else {name: array(value) for name, value in init.items()}
+    if given is not None:
+        free = jax.eval_shape(lambda: start(random.key(0), None, x[:batch], model=model, guide=guide))[0]
+        check_init(given, {name: leaf.shape for name, leaf in free.items()})
     starts = [start(random.key(seed), given, x[:batch], model=model, guide=guide) for seed in seeds]
     carries = [Carry(free, adam, jax.tree.map(xp.copy, control), key) for free, adam, key in starts]
     carry = carries[0] if len(seeds) == 1 else jax.tree.map(lambda *leaves: xp.stack(leaves), *carries)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .._pyro import array, parameters, to_numpy
+from ..checks import check_init
 from ..estimators import Spec
 from ..estimators._pyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch
@@ -51,6 +52,7 @@ class Run:
         self.elbo, self.random = make(estimator), RandomState(seed)
         values, self.shape = parameters(model, guide, (x[:batch],), {}, seed)
         if init is not None:
+            check_init(init, {name: tuple(v.shape) for name, v in values.items()})
             values = {name: torch.as_tensor(init[name], dtype=v.dtype, device=v.device) for name, v in values.items()}
         self.leaves = {name: v.requires_grad_() for name, v in self.shape.free(values).items()}
         self.optimiser = torch.optim.Adam(self.leaves.values(), lr=lr, fused=True)
