@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from .compare import Comparison, compare
 from .estimators import Enumerate, LeaveOneOut, PathOnly, Pathwise, RunningMean, Score
 from .gradients import probe
 from .svi import Fit, fit
 
-__all__ = ["Enumerate", "Fit", "LeaveOneOut", "PathOnly", "Pathwise", "RunningMean", "Score", "fit", "probe"]
+__all__ = [
+    "Comparison",
+    "Enumerate",
+    "Fit",
+    "LeaveOneOut",
+    "PathOnly",
+    "Pathwise",
+    "RunningMean",
+    "Score",
+    "compare",
+    "fit",
+    "probe",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -35,7 +35,8 @@ def session(dtype: str = "float32", device: str | None = None) -> Iterator[str]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64 if dtype == "float64" else torch.float32)
     try:
-        with torch.random.fork_rng(), chosen, pyro.validation_enabled(False):
+        # A device context slows every call down, by a twentieth of a step in all; the CPU is the default without one.
+        with torch.random.fork_rng(), chosen if chosen.type != "cpu" else nullcontext(), pyro.validation_enabled(False):
             yield f"cuda ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else "cpu (cpu)"
     finally:
         torch.set_default_dtype(before)

@@ -44,6 +44,10 @@ class Comparison:
     def rows(self, point: str = "trained") -> list[dict[str, Any]]:
         return [row for row in self.results["estimators"] if row["point"] == point]
 
+    def table(self, point: str = "trained") -> str:
+        """The rows of one point, as text."""
+        return table(self.results, point)
+
     def html(self, extra: Mapping[str, Any] | None = None) -> str:
         """The report: one page, with everything it needs inside."""
         from .files import strict
@@ -140,6 +144,7 @@ def compare(
                     seed + run,
                 )
             )
+    claims = {name: _claims(chosen[name], [measured[name, point] for point in POINTS]) for name in prepared}
     results = {
         "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data),
         "reference": {
@@ -148,8 +153,8 @@ def compare(
         },
         "estimators": [
             {"name": name, "engine": engine, "point": point, **(
-                {"applicable": True, "reason": None, "unbiased_for": _claims(chosen[name], engine), **measured[name, point],
-                 "final_elbo": _final(curves, name)} if name in prepared else _absent(refused[name], chosen[name], engine))}
+                {"applicable": True, "reason": None, "unbiased_for": claims[name], **measured[name, point],
+                 "final_elbo": _final(curves, name)} if name in prepared else _absent(refused[name], chosen[name]))}
             for point in POINTS for name in chosen
         ],
         "curves": curves,
@@ -303,7 +308,8 @@ def sentence(results: Mapping[str, Any]) -> str:
             text += f", its variance {_times(ratio)} below the score function's"
         parts.append(text)
     if biased:
-        parts.append(f"{' and '.join(biased)} {'is' if len(biased) == 1 else 'are'} biased")
+        listed = " and ".join(filter(None, [", ".join(biased[:-1]), biased[-1]]))
+        parts.append(f"{listed} {'is' if len(biased) == 1 else 'are'} biased")
     return f"On {results['model']} with {results['data']['name']} ({results['engine']}): {'; '.join(parts)}."
 
 
@@ -325,17 +331,17 @@ def _specs(estimators: Sequence[str] | Mapping[str, Spec] | None) -> dict[str, S
     return chosen  # type: ignore[return-value]
 
 
-def _claims(spec: Any, engine: str) -> list[str]:
-    """What the estimator is meant to be unbiased for; NumPyro's own say so of discrete sites too, and are measured."""
-    if isinstance(spec, str) and spec not in STOCK:
-        spec = named(spec)
-    return list(getattr(spec, "unbiased_for", ("elbo",)))
+def _claims(spec: Any, measured: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """What the estimator is unbiased for; of a library's own ELBO, what its measurements leave standing."""
+    if isinstance(spec, str) and spec in STOCK:
+        return [] if any(row["verdict"] == "biased" for row in measured) else ["elbo"]
+    return list(getattr(named(spec) if isinstance(spec, str) else spec, "unbiased_for", ("elbo",)))
 
 
-def _absent(reason: str, spec: Any, engine: str) -> dict[str, Any]:
+def _absent(reason: str, spec: Any) -> dict[str, Any]:
     keys = ("verdict replicates bias_max_abs_z bias_relative minimal_detectable_bias variance_trace snr seconds_per_gradient "
             "seconds_per_gradient_vectorised model_evaluations efficiency final_elbo").split()  # fmt: skip
-    return {"applicable": False, "reason": reason, "unbiased_for": _claims(spec, engine), **dict.fromkeys(keys)}
+    return {"applicable": False, "reason": reason, "unbiased_for": _claims(spec), **dict.fromkeys(keys)}
 
 
 def _reason(error: Exception) -> str:

@@ -93,13 +93,13 @@ def weights(terms: Sequence[Term], xp: Any) -> list[Any]:
 
 def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[str, Any], xp: Any, stop: Any) -> Objective:
     """The ELBO over the full data and its surrogate; `controls` and `state` are by site name."""
-    value, surrogate, carried = 0.0, 0.0, dict(state)
+    value, surrogate, carried, samples = 0.0, 0.0, dict(state), terms[0].cost.shape[0]
     weighted = list(zip(terms, weights(terms, xp), strict=True))
     for t, weight in weighted:
-        value = value + (weight * t.cost).sum() / t.cost.shape[0]
+        share = (weight * t.cost).sum()
+        value = value + share
         # E[∇log q] = 0: a draw without a gradient contributes through its score alone.
-        cost = t.cost if t.score is None else stop(t.cost)
-        surrogate = surrogate + (weight * cost).sum() / t.cost.shape[0]
+        surrogate = surrogate + (share if t.score is None else (weight * stop(t.cost)).sum())
     for site in (t for t in terms if t.score is not None):
         downstream = [stop(sum_to(site.plates, t, weight * t.cost)) for t, weight in weighted if site.name in t.upstream]
         cost = sum(downstream[1:], downstream[0])
@@ -109,8 +109,8 @@ def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[
             cost = cost - baseline
             if site.name in carried:
                 carried[site.name] = after
-        surrogate = surrogate + (site.score * cost).sum() / site.score.shape[0]
-    return Objective(value, surrogate, carried)
+        surrogate = surrogate + (site.score * cost).sum()
+    return Objective(value / samples, surrogate / samples, carried)
 
 
 def rows(terms: Sequence[Term], num_rows: int, xp: Any) -> Any | None:
