@@ -16,6 +16,7 @@ from numpyro import deterministic, factor, handlers, param, sample, subsample
 from numpyro.distributions import constraints
 
 from . import continuous_bernoulli as cb
+from . import whitened_normal as wn
 
 __all__ = ["constraints", "deterministic", "dist", "factor", "log_softmax", "param", "relu", "sample", "sigmoid",
            "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
@@ -71,6 +72,33 @@ class ContinuousBernoulli(dist.Distribution):
 
 def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
     return ContinuousBernoulli(logits)
+
+
+class WhitenedNormal(dist.Distribution):
+    """N(loc, L Lᵀ) with L⁻¹ given; see `whitened_normal`."""
+
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    reparametrized_params = ["loc", "scale_tril", "whitener"]
+
+    def __init__(self, loc: Any, scale_tril: Any, whitener: Any, *, validate_args: bool | None = None) -> None:
+        self.loc, self.scale_tril, self.whitener = loc, scale_tril, whitener
+        batch: Any = xp.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
+        super().__init__(batch_shape=batch, event_shape=loc.shape[-1:], validate_args=validate_args)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        noise = random.normal(key, sample_shape + self.batch_shape + self.event_shape, self.loc.dtype)
+        return wn.draw(self.loc, self.scale_tril, noise)
+
+    def log_prob(self, value: Any) -> Any:
+        return wn.log_prob(xp, self.loc, self.whitener, value)
+
+    @property
+    def mean(self) -> Any:
+        return xp.broadcast_to(self.loc, self.batch_shape + self.event_shape)
+
+
+def whitened_normal(loc: Any, scale_tril: Any, whitener: Any) -> WhitenedNormal:
+    return WhitenedNormal(loc, scale_tril, whitener)
 
 
 def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:

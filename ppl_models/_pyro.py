@@ -17,6 +17,7 @@ from torch.nn.functional import log_softmax as _log_softmax
 from torch.nn.functional import softplus as _softplus
 
 from . import continuous_bernoulli as cb
+from . import whitened_normal as wn
 
 __all__ = ["constraints", "deterministic", "dist", "factor", "param", "relu", "sample", "sigmoid", "subsample", "xp"]
 
@@ -78,6 +79,37 @@ def categorical(logits: Any) -> dist.Categorical:
 
 def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
     return ContinuousBernoulli(logits)
+
+
+class WhitenedNormal(dist.TorchDistribution):
+    """N(loc, L Lᵀ) with L⁻¹ given; see `whitened_normal`."""
+
+    arg_constraints = {}  # pyright: ignore[reportAssignmentType]
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    has_rsample = True
+
+    def __init__(self, loc: Any, scale_tril: Any, whitener: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.scale_tril, self.whitener = loc, scale_tril, whitener
+        batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
+        super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> WhitenedNormal:
+        return WhitenedNormal(self.loc.expand(torch.Size(batch_shape) + self.event_shape), self.scale_tril, self.whitener)
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
+        return wn.draw(self.loc, self.scale_tril, torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
+
+    def log_prob(self, value: Any) -> Any:
+        return wn.log_prob(xp, self.loc, self.whitener, value)
+
+    @property
+    def mean(self) -> Any:
+        return self.loc.expand(self.batch_shape + self.event_shape)
+
+
+def whitened_normal(loc: Any, scale_tril: Any, whitener: Any) -> WhitenedNormal:
+    return WhitenedNormal(loc, scale_tril, whitener)
 
 
 def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:

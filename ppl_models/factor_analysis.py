@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .language import Array, Distribution, Language
 from .networks import constant, uniform
 
@@ -48,6 +50,13 @@ class FactorAnalysis:
     def guide(self, ppl: Language, x: Array, total: int | None = None) -> None:
         with ppl.plate("data", total or x.shape[0], subsample=x.shape[0]):
             ppl.sample("z", self.posterior(ppl, x))
+
+    def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Independent columns, and loadings a tenth of their scale."""
+        spread = np.maximum(x.std(0), 1e-2)
+        scale = np.sqrt(np.mean(spread**2)) if self.isotropic else spread
+        loading = 0.1 * spread[:, None] * rng.standard_normal((self.data_dim, self.latent_dim))
+        return {"loading": loading, "loc": x.mean(0), "scale": np.asarray(scale)}
 
     def log_evidence(self, ppl: Language, x: Array) -> Array:
         """log p(x) of each row, nats, shape x.shape[:-1]."""

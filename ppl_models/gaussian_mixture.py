@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from .errors import InputError
 from .language import Array, Distribution, Language
 from .networks import constant, uniform
@@ -34,8 +36,8 @@ class GaussianMixture:
     def logits(self, ppl: Language) -> Array:
         return ppl.param("logits", constant(ppl, 0.0, self.num_components))
 
-    def components(self, ppl: Language) -> tuple[Array, Array]:
-        """Locations (K, D) and factors of the covariances: L (K, D, D), or its diagonal (K, D)."""
+    def components(self, ppl: Language) -> tuple[Array, ...]:
+        """Locations (K, D), and the diagonal of L (K, D) or L and its inverse (K, D, D)."""
         K, D = self.num_components, self.data_dim
         locs = ppl.param("locs", uniform(ppl, 2.0, K, D))
         shape = {"full": (K, D), "tied": (D,), "diagonal": (K, D), "spherical": (K, 1)}[self.covariance]
@@ -44,12 +46,13 @@ class GaussianMixture:
             return locs, scale + ppl.xp.zeros((K, D))
         below = ppl.param("lower", constant(ppl, 0.0, *shape, D))
         factor = ppl.xp.tril(below, k=-1) + scale[..., None] * ppl.xp.eye(D)
-        return locs, factor + ppl.xp.zeros((K, D, D))
+        copies = ppl.xp.zeros((K, D, D))
+        return locs, factor + copies, ppl.xp.linalg.inv(factor) + copies
 
-    def component(self, ppl: Language, locs: Array, factor: Array) -> Distribution:
+    def component(self, ppl: Language, locs: Array, *factors: Array) -> Distribution:
         if self.covariance in ("diagonal", "spherical"):
-            return ppl.dist.Normal(locs, factor).to_event(1)
-        return ppl.dist.MultivariateNormal(locs, scale_tril=factor)
+            return ppl.dist.Normal(locs, *factors).to_event(1)
+        return ppl.whitened_normal(locs, *factors)
 
     def log_joint(self, ppl: Language, x: Array) -> Array:
         """log p(x, k), shape (*x.shape[:-1], K)."""
@@ -57,15 +60,28 @@ class GaussianMixture:
         return ppl.log_softmax(self.logits(ppl)) + mixture.log_prob(x[..., None, :])
 
     def model(self, ppl: Language, x: Array, total: int | None = None) -> None:
-        logits, (locs, factor) = self.logits(ppl), self.components(ppl)
+        logits, components = self.logits(ppl), self.components(ppl)
         with ppl.plate("data", total or x.shape[0], subsample=x.shape[0]):
             k = ppl.sample("assignment", ppl.dist.Categorical(logits=logits))
-            ppl.sample("x", self.component(ppl, locs[k], factor[k]), obs=x)
+            ppl.sample("x", self.component(ppl, *(part[k] for part in components)), obs=x)
 
     def guide(self, ppl: Language, x: Array, total: int | None = None) -> None:
         log_joint = self.log_joint(ppl, x)
         with ppl.plate("data", total or x.shape[0], subsample=x.shape[0]):
             ppl.sample("assignment", ppl.dist.Categorical(logits=log_joint))
+
+    def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Components at random rows, each as wide as the data."""
+        K, D = self.num_components, self.data_dim
+        spread = np.maximum(x.std(0), 1e-2)
+        scale = {"tied": spread, "spherical": np.full((K, 1), np.sqrt(np.mean(spread**2)))}
+        params = {
+            "logits": np.zeros(K),
+            "locs": x[rng.choice(len(x), K, replace=len(x) < K)],
+            "scale": scale.get(self.covariance, np.tile(spread, (K, 1))),
+        }
+        lower = {"full": (K, D, D), "tied": (D, D)}
+        return params | ({"lower": np.zeros(lower[self.covariance])} if self.covariance in lower else {})
 
     def log_evidence(self, ppl: Language, x: Array) -> Array:
         """log p(x) of each row, nats, shape x.shape[:-1]."""

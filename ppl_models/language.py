@@ -104,6 +104,10 @@ class Language(Protocol):
     def deterministic(self, name: str, value: Any) -> Any: ...
     def categorical(self, logits: Any) -> Distribution: ...
     def continuous_bernoulli(self, logits: Any) -> Distribution: ...
+    def whitened_normal(self, loc: Any, scale_tril: Any, whitener: Any) -> Distribution:
+        """N(loc, L Lᵀ) with L⁻¹ given beside L, so that scoring a row is a product and not a triangular solve."""
+        ...
+
     def softplus(self, x: Any) -> Any: ...
     def relu(self, x: Any) -> Any: ...
     def sigmoid(self, x: Any) -> Any: ...
@@ -116,13 +120,17 @@ class Language(Protocol):
 
 #: Every word, so that a test can hold both engines (and any third) to the whole list.
 WORDS = (
-    "sample plate param subsample factor deterministic categorical continuous_bernoulli softplus relu sigmoid "
+    "sample plate param subsample factor deterministic categorical continuous_bernoulli whitened_normal softplus relu sigmoid "
     "log_softmax logsumexp stop_gradient conv conv_transpose dist constraints xp"
 ).split()
 
 
 class Declaration(Protocol):
-    """What a catalogue entry offers; a declaration may add `log_evidence(ppl, x)`, log p(x) of each row in nats."""
+    """What a catalogue entry offers.
+
+    A declaration may add `log_evidence(ppl, x)`, log p(x) of each row in nats where that has a closed form, and
+    `initial(x, rng)`, the values (constrained, by name) from which training on the rows `x` should start.
+    """
 
     def model(self, ppl: Language, x: Any, total: int | None = None) -> None: ...
     def guide(self, ppl: Language, x: Any, total: int | None = None) -> None: ...

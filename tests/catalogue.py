@@ -132,6 +132,7 @@ class Recorder:
     )  # fmt: skip
     categorical = staticmethod(_categorical)
     continuous_bernoulli = staticmethod(_elementwise("ContinuousBernoulli"))
+    whitened_normal = staticmethod(lambda loc, scale_tril, _: _multivariate("WhitenedNormal")(loc, scale_tril=scale_tril))
     softplus = staticmethod(lambda x: np.logaddexp(x, 0.0))
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
     sigmoid = staticmethod(lambda x: np.exp(-np.logaddexp(-x, 0.0)))

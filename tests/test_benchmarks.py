@@ -196,10 +196,13 @@ def test_the_ratio_is_that_of_the_medians_with_an_interval_around():
     assert ratio["value"] == given["ours_ms"] / given["peer_ms"]
 
 
-@pytest.mark.parametrize(("engine", "peer_ms", "ok"), [("numpyro", 3.4, True), ("numpyro", 3.5, False),
-                                                       ("pyro", 6.4, True), ("pyro", 6.5, False)])  # fmt: skip
-def test_a_peer_must_reach_nine_tenths_of_its_floor(engine, peer_ms, ok):
-    assert step_time.floor(engine, peer_ms, 100.0)["peer_ok"] is ok
+@pytest.mark.parametrize(("engine", "peer_ms", "gflops", "ok"), [
+    ("numpyro", 3.4, 203, True), ("numpyro", 3.5, 203, False), ("pyro", 6.4, 105, True), ("pyro", 6.5, 105, False),
+    ("numpyro", 6.8, 101.5, True), ("numpyro", 6.9, 101.5, False),  # products half as fast
+    ("numpyro", 3.5, 406, False), ("pyro", 6.4, 210, True),  # and twice as fast, which demands no more
+])  # fmt: skip
+def test_a_peer_must_reach_nine_tenths_of_its_floor(engine, peer_ms, gflops, ok):
+    assert step_time.floor(engine, peer_ms, gflops)["peer_ok"] is ok
 
 
 def test_the_two_peers_take_the_same_step():

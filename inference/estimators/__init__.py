@@ -104,6 +104,9 @@ def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
     for site in latents:
         if not site.in_model:
             raise InputError(f"the guide draws '{site.name}', which the model does not have; rename one of them.")
+        if site.distribution == "Delta":  # a function of other draws (autoguides have them), not a draw
+            plan[site.name] = Pathwise()
+            continue
         estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site)
         if (reason := estimator.refusal(site)) is not None:
             raise InputError(f"estimator '{estimator.name}' does not apply: {reason}.")

@@ -12,7 +12,6 @@ import numpyro.distributions as dist
 from jax import random
 from jax.lax import stop_gradient
 from numpyro import handlers
-from numpyro.contrib.funsor import config_enumerate
 from numpyro.infer import elbo as stock
 from numpyro.infer.util import get_importance_trace
 from numpyro.primitives import Messenger, mutable
@@ -109,9 +108,8 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
             if support is not None and support.size <= MAX_ROWS:
                 values[name] = support
             closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
-            latents.append(
-                Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None)
-            )
+            known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
+            latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known))
         found.append(Inspection(tuple(latents), values))
 
     jax.eval_shape(run)
@@ -279,6 +277,8 @@ class StockELBO:
         if given:
             guide = Estimated(guide, dict.fromkeys(given), {name: value[0] for name, value in given.items()})  # type: ignore[arg-type]
         if self.name == "stock-traceenum":
+            from numpyro.contrib.funsor import config_enumerate  # loads funsor, which nothing else here needs
+
             model, guide = config_enumerate(model), config_enumerate(guide)
         return self.inner.loss(rng_key, dict(params), model, guide, *args, **kwargs), {}
 

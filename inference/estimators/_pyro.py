@@ -10,10 +10,10 @@ import array_api_compat.torch as xp
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
+from pyro import infer, poutine
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, config_enumerate
+from pyro.infer import ELBO, config_enumerate
 from pyro.infer.tracegraph_elbo import TrackNonReparam
 from pyro.ops.provenance import get_provenance
 from pyro.poutine.messenger import Messenger
@@ -143,7 +143,8 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Inspection:
             values[name] = support
         alike = partner is not None and (site["mask"] is None) == (partner["mask"] is None)
         closed = partner is not None and alike and fn.has_rsample and kl(fn, partner["fn"]) is not None
-        latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, partner is not None))
+        known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
+        latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known))
     both = sites(model_trace) + sites(guide_trace)
     return Inspection(tuple(latents), values, max((-f.dim for _, site in both for f in frames_of(site)), default=0))
 
@@ -281,9 +282,7 @@ class StockELBO:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        classes = {"stock-trace": Trace_ELBO, "stock-tracegraph": TraceGraph_ELBO, "stock-tracemeanfield": TraceMeanField_ELBO,
-                   "stock-traceenum": TraceEnum_ELBO}  # fmt: skip
-        self.inner = classes[name](**({"max_plate_nesting": 1} if name == "stock-traceenum" else {}))
+        self.inner = getattr(infer, STOCK[name])()
 
     def init_state(self, plan: Plan) -> dict[str, Any]:
         return {}

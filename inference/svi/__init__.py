@@ -25,20 +25,29 @@ from ..manifest import manifest
 from .epoch import Epoch
 from .finite import explained, require_finite
 
+Init = Mapping[str, np.ndarray] | None
 Callback = Callable[[dict[str, Any]], bool | None]
 
 
 def epochs(
     model: Any, x: np.ndarray, *, engine: str = "numpyro", estimator: Spec = None, epochs: int = 30, batch: int = 128,
-    lr: float = 1e-3, seeds: Sequence[int] = (0,), dynamic: bool = False, init: Mapping[str, np.ndarray] | None = None,
+    lr: float = 1e-3, seeds: Sequence[int] = (0,), dynamic: bool = False, init: Init = None,
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train one epoch a `next()`, within an open `session` of the engine (or at its defaults); what `fit` is made of."""
     bound = as_bound(model, engine, len(x))
     trainer = import_module(f"inference.svi._{check_engine(engine)}")
     return trainer.epochs(
         *bound, x, estimator=estimator, num_epochs=epochs, batch=min(batch, len(x)), lr=lr, seeds=tuple(seeds),
-        dynamic=dynamic, init=init,
+        dynamic=dynamic, init=starts(model, x, seeds, init),
     )  # fmt: skip
+
+
+def starts(model: Any, x: np.ndarray, seeds: Sequence[int], init: Init) -> tuple[Init, ...]:
+    """Values to start from, for each seed: those given, else the declaration's own for these rows, else None (drawn)."""
+    propose: Any = getattr(model, "initial", None)
+    if init is not None or propose is None:
+        return tuple(init for _ in seeds)
+    return tuple(propose(np.asarray(x), np.random.default_rng(seed)) for seed in seeds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +94,7 @@ def fit(
     restarts: int = 1,
     dtype: str = "float32",
     device: str | None = None,
-    init: Mapping[str, np.ndarray] | None = None,
+    init: Init = None,
     patience: int | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Fit:
@@ -104,7 +113,7 @@ def fit(
         restarts: Fits from seeds seed, seed + 1, …; the best by training ELBO is kept.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
-        init: Constrained values to start from, by parameter name.
+        init: Constrained values to start from, by parameter name; None takes the declaration's `initial`, or draws.
         patience: Stop after this many epochs without a better held-out ELBO.
         callbacks: Called with each history row; one that returns True stops the fit.
 
@@ -122,12 +131,12 @@ def fit(
                          "minibatch stands for; add it to both and to their plate, or leave batch out.")  # fmt: skip
     size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
     shared, trainer = import_module(f"inference._{engine}"), import_module(f"inference.svi._{engine}")
-    history: list[dict[str, Any]] = []
+    seeds, history = tuple(range(seed, seed + restarts)), list[dict[str, Any]]()
     best, stopped, seconds, steps, last = (-math.inf, 0), "epochs", 0.0, 0, None
     with shared.session(dtype, device) as place, explained(estimator, engine):
         for last in trainer.epochs(
             *bound, data.x, estimator=estimator, num_epochs=epochs, batch=size, lr=lr,
-            seeds=tuple(range(seed, seed + restarts)), dynamic=data.binarisation == "dynamic", init=init,
+            seeds=seeds, dynamic=data.binarisation == "dynamic", init=starts(model, data.x, seeds, init),
         ):  # fmt: skip
             require_finite(last)
             seconds, steps = seconds + last.seconds, steps + last.steps

@@ -98,16 +98,18 @@ class Compiled:
 
 def epochs(
     model: Any, guide: Any, x: Any, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
-    dynamic: bool, init: Mapping[str, Any] | None,
+    dynamic: bool, init: tuple[Mapping[str, Any] | None, ...],
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train from every seed at once (restarts are vectorised); one `Epoch` a pass over the data."""
     began, x = perf_counter(), array(x)
     shape, control, epoch = trainer(model, guide, make(estimator), lr, batch, dynamic, len(seeds), (x.shape, x.dtype))
-    given = None if init is None else {name: array(value) for name, value in init.items()}
-    if given is not None:
-        free = jax.eval_shape(lambda: start(random.key(0), None, x[:batch], model=model, guide=guide))[0]
-        check_init(given, {name: leaf.shape for name, leaf in free.items()})
-    starts = [start(random.key(seed), given, x[:batch], model=model, guide=guide) for seed in seeds]
+    starts = []
+    for seed, values in zip(seeds, init, strict=True):
+        given = None if values is None else {name: array(value) for name, value in values.items()}
+        if given is not None:
+            free = jax.eval_shape(lambda: start(random.key(0), None, x[:batch], model=model, guide=guide))[0]
+            check_init(given, {name: leaf.shape for name, leaf in free.items()})
+        starts.append(start(random.key(seed), given, x[:batch], model=model, guide=guide))
     carries = [Carry(free, adam, jax.tree.map(xp.copy, control), key) for free, adam, key in starts]
     carry = carries[0] if len(seeds) == 1 else jax.tree.map(lambda *leaves: xp.stack(leaves), *carries)
     if num_epochs:

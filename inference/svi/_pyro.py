@@ -53,7 +53,7 @@ class Run:
         values, self.shape = parameters(model, guide, (x[:batch],), {}, seed)
         if init is not None:
             check_init(init, {name: tuple(v.shape) for name, v in values.items()})
-            values = {name: torch.as_tensor(init[name], dtype=v.dtype, device=v.device) for name, v in values.items()}
+            values = {name: array(init[name]) for name in values}
         self.leaves = {name: v.requires_grad_() for name, v in self.shape.free(values).items()}
         self.optimiser = torch.optim.Adam(self.leaves.values(), lr=lr, fused=True)
         self.control = {}
@@ -85,11 +85,11 @@ class Run:
 
 def epochs(
     model: Any, guide: Any, x: Any, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
-    dynamic: bool, init: Mapping[str, Any] | None,
+    dynamic: bool, init: tuple[Mapping[str, Any] | None, ...],
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train from every seed in turn; one `Epoch` a pass over the data."""
     began, x = perf_counter(), array(x)
-    runs = [Run(model, guide, x, estimator, lr, seed, batch, init) for seed in seeds]
+    runs = [Run(model, guide, x, estimator, lr, seed, batch, own) for seed, own in zip(seeds, init, strict=True)]
     setup = perf_counter() - began
     yield Epoch(0, 0, 0.0, setup, np.zeros((len(seeds), 0)), [run.snapshot() for run in runs])
     for number in range(1, num_epochs + 1):
