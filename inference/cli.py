@@ -123,8 +123,8 @@ def compare(
 ) -> None:  # fmt: skip
     """Measure gradient estimators on a model and data: bias, variance, cost, and where training arrives."""
     from .compare import compare as run
-    from .compare import table
     from .files import check_out, to_json, write
+    from .words import table
 
     out = check_out(out, overwrite)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]

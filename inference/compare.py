@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models import Bound, InputError
+from ppl_models import InputError
 from ppl_models.datasets import Dataset
 from ppl_models.language import check_engine
 
@@ -23,14 +23,15 @@ from .callables import can_subsample
 from .checks import check_settings
 from .data import prepare
 from .estimate import mean
-from .estimators import ESTIMATORS, STOCK, Enumerate, Pathwise, Spec, named
+from .estimators import ESTIMATORS, STOCK, Spec, named
 from .manifest import manifest
-from .metrics import FAMILY_WISE, PROJECTIONS, Judgement, Moments, Reference, directions, judge
+from .metrics import FAMILY_WISE, Judgement, Moments, Reference, directions, judge
 from .pictures import pictures
+from .reference import chunks, reference
 from .svi import Fit, fit
+from .words import sentence, table
 
 POINTS = ("initial", "trained")
-LONG_RUN = 8  # times as many replicates as an estimator gets
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,57 +175,6 @@ def minibatch(data: Dataset, size: int, seed: int) -> np.ndarray:
     return (rng.random(rows.shape) < rows).astype(rows.dtype) if data.binarisation == "dynamic" else rows
 
 
-def reference(
-    engine: str, model: Any, bound: Bound, rows: np.ndarray, params: Mapping[str, np.ndarray], num_data: int,
-    prepared: Mapping[str, Any], replicates: int, seed: int,
-) -> Reference:  # fmt: skip
-    """The exact gradient by enumeration or in closed form if there is one, else the mean of a long run."""
-    probes = import_module(f"inference.gradients._{engine}")
-    exact = prepared.get("enumerate")
-    if exact is None:
-        try:
-            exact = probes.Gradients(*bound, (rows,), {}, Enumerate(), params, num_data)
-        except InputError:
-            exact = None
-    if exact is not None:
-        return Reference("enumerated", np.asarray(exact.many(params, exact.control(params, seed), 2, seed)[0], np.float64))
-    spec = None
-    for spec in ({"*": Pathwise(analytic_kl=True)}, None):
-        try:
-            gradients = probes.Gradients(*bound, (rows,), {}, spec, params, num_data)
-            break
-        except InputError:
-            continue
-    else:
-        raise InputError("no unbiased estimator applies to this model, so there is nothing to hold the others to.")
-    if _tight(engine, model, params, rows, bound):
-        value = probes.evidence_gradient(model, params, gradients.shape, gradients.blocks, rows)
-        return Reference("closed-form", value)
-    moments = Moments(directions(np.zeros(gradients.blocks.size), gradients.blocks))
-    for start, count in _chunks(gradients, replicates * LONG_RUN):
-        moments.add(gradients.many(params, {}, count, seed + 7_000_003 + start))
-    gradient = moments.mean
-    # The blocks' directions follow from the gradient itself, so their own error is bounded by that of the whole.
-    trace = float(np.mean(moments.traces)) / moments.count
-    along = np.concatenate([moments.errors[:PROJECTIONS], np.full(len(gradients.blocks.slices), np.sqrt(trace))])
-    return Reference("long-run", gradient, trace, along)
-
-
-def _tight(engine: str, model: Any, params: Mapping[str, np.ndarray], rows: np.ndarray, bound: Bound) -> bool:
-    """Whether the bound equals a closed-form log p(x): the guide is then the exact posterior and stays it."""
-    exact = import_module(f"inference._{engine}").log_evidence(model, params, rows)
-    if exact is None:
-        return False
-    return bool(np.abs(import_module(f"inference.svi._{engine}").heldout(params, *bound, rows, 0) - exact).max() < 1e-2)
-
-
-def _chunks(gradients: Any, replicates: int) -> list[tuple[int, int]]:
-    """Starts and sizes: at least ten chunks (their spread gives the interval), none holding over 32 MB of gradients."""
-    fits = int(8e6 / max(gradients.blocks.size, 1))
-    size = max(2, min(replicates // 10, fits, max(2, 65536 // gradients.evaluations)))
-    return [(start, size) for start in range(0, max(replicates - size + 1, 1), size)]
-
-
 def measure(
     gradients: Any, params: Mapping[str, np.ndarray], truth: Reference, replicates: int, seconds: float | None, seed: int,
     family: int,
@@ -232,7 +182,7 @@ def measure(
     """One estimator at one point: judged and timed."""
     control = gradients.control(params, seed + 1)
     moments, spent, timings = Moments(directions(truth.gradient, gradients.blocks)), 0.0, []
-    for start, count in _chunks(gradients, replicates):
+    for start, count in chunks(gradients, replicates):
         began = perf_counter()
         values = gradients.many(params, control, count, seed + 1_000_003 + start)
         timings.append((perf_counter() - began) / count)
@@ -265,56 +215,6 @@ def seconds_of(run: Callable[[], Any], most: float = 0.3) -> float:
         run()
         timings.append(perf_counter() - began)
     return float(np.median(timings))
-
-
-def table(results: Mapping[str, Any], point: str = "trained") -> str:
-    """The comparison as text, the rows of one point."""
-    from .plots import number, percent, seconds
-
-    head = ("estimator", "verdict", "bias", "detectable", "variance", "a gradient", "efficiency", "held-out ELBO")
-    lines: list[tuple[str, ...]] = [head]
-    for row in results["estimators"]:
-        if row["point"] != point:
-            continue
-        if not row["applicable"]:
-            lines.append((row["name"], "does not apply", "", "", "", "", "", ""))
-            continue
-        final = row["final_elbo"]
-        lines.append((
-            row["name"], row["verdict"], percent(row["bias_relative"]["value"]), percent(row["minimal_detectable_bias"]),
-            number(row["variance_trace"]["value"]), seconds(row["seconds_per_gradient"]), number(row["efficiency"]),
-            number(final["value"]) if final else "–",
-        ))  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def sentence(results: Mapping[str, Any]) -> str:
-    """The finding in one sentence: who is exact, which honest estimator is the most efficient, and who is biased."""
-    rows = [r for r in results["estimators"] if r["point"] == "trained" and r["applicable"]]
-    honest = [r for r in rows if r["verdict"] != "biased" and r["unbiased_for"]]
-    biased = [r["name"] for r in rows if r["verdict"] == "biased"]
-    exact = [r["name"] for r in honest if r["efficiency"] is None]
-    noisy = sorted((r for r in honest if r["efficiency"] is not None), key=lambda r: -r["efficiency"])
-    parts = []
-    if exact:
-        parts.append(f"{exact[0]} is exact here")
-    if noisy:
-        best = noisy[0]
-        text = f"{best['name']} buys the most precision per second" + (" of the sampled estimators" if exact else "")
-        plain = next((r for r in noisy if r["name"] == "score"), None)
-        if plain is not None and plain is not best:
-            ratio = plain["variance_trace"]["value"] / best["variance_trace"]["value"]
-            text += f", its variance {_times(ratio)} below the score function's"
-        parts.append(text)
-    if biased:
-        listed = " and ".join(filter(None, [", ".join(biased[:-1]), biased[-1]]))
-        parts.append(f"{listed} {'is' if len(biased) == 1 else 'are'} biased")
-    return f"On {results['model']} with {results['data']['name']} ({results['engine']}): {'; '.join(parts)}."
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2g}×" if ratio < 100 else f"{ratio:,.0f}×"
 
 
 def _specs(estimators: Sequence[str] | Mapping[str, Spec] | None) -> dict[str, Spec]:

@@ -15,7 +15,7 @@ from time import perf_counter
 from ppl_models import VAE, InputError, SigmoidBeliefNet
 from ppl_models.datasets import load
 
-from .compare import compare, table
+from .compare import compare
 from .files import check_out, to_json, write
 
 BELIEF_NET = SigmoidBeliefNet(64, latent_dim=8)
@@ -48,7 +48,7 @@ def main() -> None:
         write(folder / "report.html", found.html({"command": "make demo"}))
         write(folder / "results.json", to_json({"command": "make demo", **found.results}))
         print(f"\n{name} ({perf_counter() - began:.0f} s so far), device {found.results['manifest']['device']}")
-        print(table(found.results))
+        print(found.table())
         print(found.results["verdict_sentence"])
     print(f"\n{perf_counter() - began:.0f} s in all. Open {out / 'sbn-numpyro' / 'report.html'} first.")
 
