@@ -58,10 +58,15 @@ def sources() -> dict[str, str | None]:
     return {p.relative_to(ROOT).as_posix(): None if p.stat().st_mtime > STARTED else digest(p) for p in sorted(ours)}
 
 
+def files(*names: str) -> dict[str, str | None]:
+    """These sources, each with its hash; None for a file written to since the process began."""
+    return {name: None if (ROOT / name).stat().st_mtime > STARTED else digest(ROOT / name) for name in sorted(names)}
+
+
 def tree(*packages: str) -> dict[str, str | None]:
     """Every source of these packages, for a benchmark that measures them in another process."""
-    paths = sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
-    return {p.relative_to(ROOT).as_posix(): None if p.stat().st_mtime > STARTED else digest(p) for p in paths}
+    paths = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    return files(*(path.relative_to(ROOT).as_posix() for path in paths))
 
 
 def stale(record: Mapping[str, Any], root: Path = ROOT) -> bool:

@@ -20,4 +20,5 @@ def run(quick: bool, budget: float | None) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.exact"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=record.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return {"device": "cpu", **json.loads(done.stdout), "sources": record.tree("ppl_models", "inference", "tests")}
+    sources = record.tree("ppl_models", "inference") | record.files("tests/__init__.py", "tests/exact.py")
+    return {"device": "cpu", **json.loads(done.stdout), "sources": sources}

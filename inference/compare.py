@@ -205,7 +205,7 @@ def measure(
     }  # fmt: skip
 
 
-def seconds_of(run: Callable[[], Any], most: float = 0.3) -> float:
+def seconds_of(run: Callable[[], Any], most: float = 0.15) -> float:
     """Median seconds of one call, after two to warm up; at least 5 calls, then until `most` seconds are spent."""
     for _ in range(2):
         run()

@@ -37,7 +37,7 @@ def main() -> None:
     print(digits.card)
     runs = {
         "sbn-numpyro": (BELIEF_NET, {"engine": "numpyro", "replicates": 4000}),
-        "vae-numpyro": (AUTOENCODER, {"engine": "numpyro", "replicates": 1000}),
+        "vae-numpyro": (AUTOENCODER, {"engine": "numpyro", "replicates": 500}),
         "sbn-pyro": (BELIEF_NET, {"engine": "pyro", "replicates": 400, "epochs": 2, "estimators": [
             "score", "running-mean", "leave-one-out", "enumerate", "stock-trace", "stock-tracegraph"]}),
     }  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -30,10 +28,8 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr
 @pytest.mark.parametrize(("engine", "other"), [(e, next(o for o in ENGINES if o != e)) for e in ENGINES])
 def test_an_engine_needs_nothing_of_the_other(engine, other, tmp_path):
     np.save(tmp_path / "x.npy", binary())
-    began = time.perf_counter()
     ran = spawn(tmp_path / "x.npy", engine, tmp_path, without=other, code=BOTH)
     assert ran.code == 0, ran
-    assert time.perf_counter() - began < 20
     loaded = set(ran.err.splitlines()[-1].split())
     assert not loaded & set(LIBRARIES[other])
     assert set(LIBRARIES[engine]) <= loaded
