@@ -50,6 +50,7 @@ class Coordinates(NamedTuple):
     """The constraints of a program's parameters: training moves in unconstrained coordinates, files hold constrained values."""
 
     constraints: Mapping[str, Any]
+    model_names: frozenset[str] = frozenset()  # of the parameters that the model reads; the others are the guide's own
 
     def constrain(self, free: Mapping[str, Any]) -> dict[str, Any]:
         return {name: biject_to(self.constraints.get(name, constraints.real))(value) for name, value in free.items()}
@@ -64,6 +65,7 @@ class Coordinates(NamedTuple):
 def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: Any) -> tuple[dict[str, Any], Coordinates]:
     """Initial values (constrained) and constraints, in the order in which guide and model first name them."""
     rules: dict[str, Any] = {}
+    model_names: set[str] = set()
 
     def run(rng: Any) -> dict[str, Any]:
         guide_key, model_key = random.split(rng)
@@ -72,6 +74,7 @@ def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: Any) 
             seeded = handlers.seed(handlers.replay(model, guide_trace), model_key)
             model_trace = handlers.trace(seeded).get_trace(*args, **kwargs)
         out = {}
+        model_names.update(name for name, site in model_trace.items() if site["type"] == "param")
         for trace in (guide_trace, model_trace):
             for name, site in trace.items():
                 if site["type"] == "param" and name not in out:
@@ -81,7 +84,7 @@ def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: Any) 
         return out
 
     values = jax.jit(run)(seed)
-    return values, Coordinates(rules)
+    return values, Coordinates(rules, frozenset(model_names))
 
 
 def coordinates(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Coordinates:
@@ -99,31 +102,37 @@ def to_numpy(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in params.items()}
 
 
-def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> np.ndarray | None:
+def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...]) -> np.ndarray | None:
     """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
     if not hasattr(declaration, "log_evidence"):
         return None
     program = handlers.substitute(
         Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()}
     )
-    return np.asarray(jax.jit(program)(array(x)), np.float64)
+    return np.asarray(jax.jit(program)(*map(array, args)), np.float64)
 
 
-def encode(guide: Any, params: Mapping[str, Any], x: np.ndarray, seed: int) -> dict[str, Any]:
-    """One draw of every latent given the rows `x`, by site."""
+def encode(guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], seed: int) -> dict[str, Any]:
+    """One draw of every latent given the rows `args`, by site."""
     seeded = handlers.substitute(handlers.seed(guide, key(seed)), data={n: array(v) for n, v in params.items()})
-    sites = handlers.trace(seeded).get_trace(array(x))
+    sites = handlers.trace(seeded).get_trace(*map(array, args))
     return {name: site["value"] for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
 
 
-def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Mapping[str, Any], seed: int) -> np.ndarray | None:
-    """Mean of the observed site shaped as `like`, latents given or else drawn from the prior; None if it has none."""
+def decode(
+    model: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], latents: Mapping[str, Any], seed: int
+) -> np.ndarray | None:
+    """Mean of the site `x` (else of one shaped as `args[0]`), latents given or drawn from the prior; None if it has none.
+
+    `args` gives the number of rows, and the conditions where the model has some.
+    """
     values = {n: array(v) for n, v in {**params, **latents}.items()}
-    sites = handlers.trace(handlers.substitute(handlers.seed(model, key(seed)), data=values)).get_trace(array(like))
-    for site in sites.values():
-        if site["type"] == "sample" and site["is_observed"] and np.shape(site["value"]) == like.shape:
+    sites = handlers.trace(handlers.substitute(handlers.seed(model, key(seed)), data=values)).get_trace(*map(array, args))
+    for name, site in sites.items():
+        seen = site["type"] == "sample" and site["is_observed"]
+        if seen and (name == "x" or "x" not in sites and np.shape(site["value"]) == args[0].shape):
             try:
-                return np.broadcast_to(np.asarray(site["fn"].mean, np.float64), like.shape)
+                return np.broadcast_to(np.asarray(site["fn"].mean, np.float64), np.shape(site["value"]))
             except (AttributeError, NotImplementedError):
                 return None
     return None

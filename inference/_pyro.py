@@ -71,10 +71,19 @@ class Parameters(Messenger):
             msg["value"] = value
 
 
+class Fixed(Messenger):
+    """Lets no gradient reach a parameter."""
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        msg["value"] = msg["value"].detach()
+        msg["value"]._pyro_unconstrained_param = msg["value"]
+
+
 class Coordinates(NamedTuple):
     """The constraints of a program's parameters: training moves in unconstrained coordinates, files hold constrained values."""
 
     constraints: Mapping[str, Any]
+    model_names: frozenset[str] = frozenset()  # of the parameters that the model reads; the others are the guide's own
 
     def constrain(self, free: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self._map(name)(value) if name in self.constraints else value for name, value in free.items()}
@@ -100,7 +109,7 @@ def parameters(model: Any, guide: Any, args: tuple, kwargs: Mapping, seed: int) 
                 if rule is not constraints.real:
                     rules[name] = rule
                 out[name] = site["value"].detach().clone()
-    return out, Coordinates(rules)
+    return out, Coordinates(rules, frozenset(name for name, site in nodes(model_trace) if site["type"] == "param"))
 
 
 def coordinates(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Coordinates:
@@ -112,37 +121,38 @@ def to_numpy(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy().copy() for name, value in params.items()}
 
 
-def log_evidence(declaration: Any, params: Mapping[str, Any], x: np.ndarray) -> np.ndarray | None:
+def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...]) -> np.ndarray | None:
     """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
     if not hasattr(declaration, "log_evidence"):
         return None
     with torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
-        return Program(declaration, "log_evidence", "pyro")(array(x)).double().cpu().numpy()
+        return Program(declaration, "log_evidence", "pyro")(*map(array, args)).double().cpu().numpy()
 
 
-def encode(guide: Any, params: Mapping[str, Any], x: np.ndarray, seed: int) -> dict[str, Any]:
-    """One draw of every latent given the rows `x`, by site."""
+def encode(guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], seed: int) -> dict[str, Any]:
+    """One draw of every latent given the rows `args`, by site."""
     with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         torch.manual_seed(seed)
-        sites = poutine.trace(guide).get_trace(array(x))
+        sites = poutine.trace(guide).get_trace(*map(array, args))
     return {name: site["value"] for name, site in nodes(sites) if name in sites.stochastic_nodes}
 
 
-def decode(model: Any, params: Mapping[str, Any], like: np.ndarray, latents: Mapping[str, Any], seed: int) -> np.ndarray | None:
-    """Mean of the observed site shaped as `like`, latents given or else drawn from the prior; None if it has none."""
+def decode(
+    model: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], latents: Mapping[str, Any], seed: int
+) -> np.ndarray | None:
+    """Mean of the site `x` (else of one shaped as `args[0]`), latents given or drawn from the prior; None if it has none.
+
+    `args` gives the number of rows, and the conditions where the model has some.
+    """
     given = poutine.condition(model, data={n: array(v) for n, v in latents.items()})
     with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         torch.manual_seed(seed)
-        sites = poutine.trace(given).get_trace(array(like))
+        sites = poutine.trace(given).get_trace(*map(array, args))
     for name, site in nodes(sites):
-        if (
-            site["type"] == "sample"
-            and name not in latents
-            and site["is_observed"]
-            and tuple(site["value"].shape) == like.shape
-        ):
+        seen = site["type"] == "sample" and site["is_observed"] and name not in latents
+        if seen and (name == "x" or "x" not in sites.nodes and tuple(site["value"].shape) == args[0].shape):
             try:
-                return np.broadcast_to(site["fn"].mean.double().cpu().numpy(), like.shape)
+                return np.broadcast_to(site["fn"].mean.double().cpu().numpy(), tuple(site["value"].shape))
             except (AttributeError, NotImplementedError):
                 return None
     return None

@@ -52,6 +52,11 @@ def as_bound(model: Any, engine: str, total: int | None = None) -> Bound:
                      f"{type(model).__name__}; for your own functions pass Bound(model, guide).")  # fmt: skip
 
 
+def inputs_of(model: Any) -> tuple[str, ...]:
+    """The names of the arrays, rows first, that the callables of `model` take: ("x",) unless a declaration says more."""
+    return tuple(getattr(model, "inputs", ("x",))) if not isinstance(model, tuple) else ("x",)
+
+
 def can_subsample(model: Any) -> bool:
     """Whether minibatches can stand for the whole data: a declaration always, a pair if both take `total`."""
     return not isinstance(model, tuple) or all(map(accepts_total, model))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_models import InputError
 
-from .estimators import STOCK, Spec, named
+from .estimators import BOUNDS, STOCK, Spec, named
 
 
 def check_estimator(estimator: Spec) -> None:
@@ -18,6 +18,16 @@ def check_estimator(estimator: Spec) -> None:
     for spec in estimator.values() if isinstance(estimator, Mapping) else (estimator,):
         if isinstance(spec, str) and spec != "auto" and (spec not in STOCK or isinstance(estimator, Mapping)):
             named(spec)
+
+
+def check_weight(estimator: Spec, bound: str, beta: float, anneal: int) -> None:
+    """Raise `InputError` if a weight of the KL does not go with the bound or the estimator."""
+    if beta == 1 and anneal == 0:
+        return
+    if bound == "iwae":
+        raise InputError("beta and anneal weigh the KL of the ELBO, and the K-sample bound has none apart; use bound elbo.")
+    if isinstance(estimator, str) and estimator in STOCK:
+        raise InputError(f"'{estimator}' is the library's own ELBO as it is; leave out beta and anneal, or the estimator.")
 
 
 def check_settings(**settings: Any) -> None:
@@ -32,6 +42,10 @@ def check_settings(**settings: Any) -> None:
         "budget": (lambda v: v is None or _number(v) and 0 < v < math.inf, "a positive number of seconds"),
         "seeds": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
         "dtype": (lambda v: v in ("float32", "float64"), "float32 or float64"),
+        "bound": (lambda v: v in BOUNDS, " or ".join(BOUNDS)),
+        "num_particles": (lambda v: _whole(v) and v >= 1, "a whole number of at least 1"),
+        "beta": (lambda v: _number(v) and 0 <= v < math.inf, "a number of at least 0"),
+        "anneal": (lambda v: _whole(v) and v >= 0, "a whole number of epochs"),
         "patience": (lambda v: v is None or _whole(v) and v >= 1, "a whole number of at least 1"),
     }
     for name, value in settings.items():

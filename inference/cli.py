@@ -1,4 +1,4 @@
-"""The command line: `ppl list | compare | fit`.
+"""The command line: `ppl list | compare | fit | sample`.
 
 Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 4: the computation left the finite numbers.
 With --json, stdout holds one strict JSON object and everything else goes to stderr.
@@ -24,7 +24,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 Model = Annotated[str, typer.Argument(help="A model of the catalogue; `ppl list models` names them.")]
-Data = Annotated[str, typer.Option(help="digits, mnist, or a .npy, .npz or .csv file of rows.")]
+Data = Annotated[str, typer.Option(help="digits, mnist, iris, wine, jsb, or a .npy, .npz or .csv file of rows.")]
 Engine = Annotated[str, typer.Option(help="numpyro or pyro.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, as in latent_dim=2 or hidden=200,200.")]
 LIKELIHOODS = "bernoulli, normal[:SCALE|learned|per-dim], categorical[:CLASSES] or continuous-bernoulli."
@@ -35,6 +35,8 @@ DataDir = Annotated[str | None, typer.Option(help="Where data sets lie; else PPL
 Batch = Annotated[int | None, typer.Option(help="Rows a step; 128 if left out.")]
 Lr = Annotated[float, typer.Option(help="Adam's step size.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+BoundName = Annotated[str | None, typer.Option("--bound", help="elbo (the default), or iwae: the K-sample bound.")]
+Particles = Annotated[int | None, typer.Option(help="K of the K-sample bound (5), or samples averaged in the ELBO (1).")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Out = Annotated[Path | None, typer.Option(help="A directory for results and report.html; nothing is kept without it.")]
@@ -65,47 +67,157 @@ def list_(
 @app.command()
 def fit(
     model: Model, data: Data = "digits", engine: Engine = "numpyro",
+    method: Annotated[str | None, typer.Option(help="svi, em, cavi or mcmc, where the model has it; the first it has.")] = None,
     estimator: Annotated[str | None, typer.Option(help="A gradient estimator; chosen for each site if left out.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 30,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows: 30; EM stops by itself.")] = None,
     batch: Batch = None, lr: Lr = 1e-3, seed: Seed = 0,
     restarts: Annotated[int, typer.Option(help="Fits from different seeds; the best is kept.")] = 1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better held-out ELBO.")] = None,
+    bound: BoundName = None, particles: Particles = None,
+    beta: Annotated[float, typer.Option(help="Weight of the KL in what is maximised.")] = 1.0,
+    anneal: Annotated[int, typer.Option(help="Epochs over which that weight rises from 0.")] = 0,
+    alternate: Annotated[bool, typer.Option("--alternate", help="Move guide and model in turn.")] = False,
+    labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
+    evaluate: Annotated[int | None, typer.Option(help="Importance samples of log p(x); 100 with --out, else none.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
     data_dir: DataDir = None, device: Device = None, dtype: Dtype = "float32", out: Out = None,
     overwrite: Overwrite = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Train a model by stochastic variational inference and judge it on held-out rows."""
-    from . import svi
-    from .compare import describe
-    from .files import check_out, save_params, strict, to_json, write
-    from .pictures import pictures
-    from .report import fit_report
+    """Train a model and judge it on held-out rows; `--set latent_dim=2,5,10` trains one for each value."""
+    from .files import check_out
+    from .methods import bound_of
+    from .runs import Source
+    from .settings import sweep
 
     out = check_out(out, overwrite)
-    declaration, rows = prepare(model, data, engine, set_, likelihood, binarise, heldout, data_dir, device)
-    with Progress(epochs, rows.card) as progress:
-        found = svi.fit(
-            declaration, rows, engine=engine, estimator=estimator, epochs=epochs, batch=batch, lr=lr, seed=seed,
-            restarts=restarts, patience=patience, device=device, dtype=dtype,
-            callbacks=[progress, *([History(out)] if out else [])],
-        )  # fmt: skip
-    note(f"device: {found.manifest['device']}, {dtype}")
-    results: dict[str, Any] = {
-        "command": command(), "verdict_sentence": svi.sentence(found), "model": model, "settings": settings(declaration),
-        "engine": engine, "estimator": estimator or "default", "data": describe(rows),
-        "heldout_elbo": found.heldout_elbo, "heldout_log_likelihood": found.heldout_log_likelihood,
-        "baseline": found.baseline and {"name": "independent pixels", **found.baseline.to_json()},
-        "seconds_per_step": found.seconds_per_step, "setup_seconds": found.setup_seconds, "stopped": found.stopped,
-        "epochs": found.history[-1]["epoch"], "restarts": found.restarts, "manifest": found.manifest,
+    source = Source(model, data, engine, tuple(set_ or ()), likelihood, binarise, heldout, data_dir, device, labels, seed)
+    options: dict[str, Any] = {
+        "estimator": estimator, "batch": batch, "lr": lr, "restarts": restarts, "patience": patience,
+        "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
+        "dtype": dtype,
+    }  # fmt: skip
+    samples = evaluate if evaluate is not None else 100 if out else 0
+    if (values := sweep(model, source.settings)) is not None:
+        told = _sweep(source, *values, method, epochs, samples, options, out)
+    else:
+        told = _fit(source, method, epochs, samples, options, out)
+    emit(told) if json else echo(told["verdict_sentence"])
+
+
+def _fit(
+    source: Any, method: str | None, epochs: int | None, samples: int, options: dict[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """One fit: its results, and its directory where one is asked for."""
+    from . import runs
+    from .methods import check_method
+
+    declaration, rows = source.open()
+    method = check_method(declaration, source.model, method)
+    if method == "mcmc":
+        return _mcmc(source, declaration, rows, epochs, options, out)
+    given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
+    with Progress(30 if epochs is None else epochs, rows.card) as progress:
+        shown = [progress, *([History(out)] if out else [])]
+        found = runs.train(declaration, rows, method, epochs, shown, **given)
+    note(f"device: {found.manifest['device']}, {options['dtype']}")
+    judged = None
+    if samples:
+        from .evaluate import evaluate as judge
+
+        judged = judge(found, num_samples=samples, seed=source.seed, dtype=options["dtype"], device=source.device)
+    told = runs.results(found, source, method, options["estimator"], command(), judged)
+    if out:
+        runs.store(out, found, told, source, source.seed)
+        note(f"written to {out}")
+    return told
+
+
+def _sweep(
+    source: Any, key: str, values: list[tuple[str, ...]], method: str | None, epochs: int | None, samples: int,
+    options: dict[str, Any], out: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """A fit for each value, each in a directory of its own, and one report of all."""
+    from dataclasses import replace
+
+    from .files import strict, to_json, write
+    from .report import sweep_report
+
+    fits, rows = [], []
+    for settings in values:
+        value = settings[-1].partition("=")[2]
+        note(f"{key} = {value}")
+        told = _fit(replace(source, settings=settings), method, epochs, samples, options, out and out / f"{key}={value}")
+        fits.append(told)
+        judged = strict(told["evaluation"]) or {}
+        rows.append({
+            key: int(value), "heldout_elbo": strict(told["heldout_elbo"]), "seconds": told["manifest"]["wall_seconds"],
+            "log_likelihood": judged.get("log_likelihood") or strict(told["heldout_log_likelihood"]),
+            "kl": sum(sum(kl) for kl in (judged.get("kl") or {}).values()) if judged else None,
+            "active_units": sum((judged.get("active_units") or {}).values()) if judged else None,
+        })  # fmt: skip
+    name = "log_likelihood" if all(row["log_likelihood"] for row in rows) else "heldout_elbo"
+    best = max(rows, key=lambda row: row[name]["value"])
+    word = {"log_likelihood": "log-likelihood", "heldout_elbo": "ELBO"}[name]
+    verdict = (f"{key} {best[key]} has the best held-out {word} of {', '.join(str(row[key]) for row in rows)}: "
+               f"{best[name]['value']:.2f} nats per datum on {fits[0]['data']['name']}.")  # fmt: skip
+    shared = {name: fits[-1][name] for name in ("model", "engine", "data", "manifest")}
+    told = {"command": command(), "verdict_sentence": verdict, **shared, "sweep": key, "rows": rows, "fits": fits}
+    if out:
+        write(out / "report.html", sweep_report(rows, key, strict(told)))
+        write(out / "results.json", to_json(told))
+        write(out / "run.json", to_json({"command": command(), **shared["manifest"]}))
+        note(f"written to {out}")
+    return told
+
+
+def _mcmc(
+    source: Any, declaration: Any, rows: Any, draws: int | None, options: dict[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """Draws by NUTS: summaries of each site, and the draws where a directory is asked for."""
+    from .data import describe
+    from .files import save_params, to_json, write
+    from .mcmc import mcmc, summary
+
+    note(rows.card)
+    found = mcmc(
+        declaration, rows, engine=source.engine, num_samples=draws or 1000, seed=source.seed, dtype=options["dtype"],
+        device=source.device,
+    )  # fmt: skip
+    sites, diverging = summary(found), int(found.diverging.sum())
+    chains, count = found.diverging.shape
+    verdict = (f"Drew {count} times in each of {chains} chains from the posterior of {len(sites)} sites given "
+               f"{rows.name}; {diverging} transitions diverged.")  # fmt: skip
+    told = {
+        "command": command(), "verdict_sentence": verdict, "model": source.model, "method": "mcmc", "engine": source.engine,
+        "data": describe(rows), "sites": sites, "diverging": diverging, "acceptance": found.acceptance.tolist(),
+        "seconds": found.seconds, "manifest": found.manifest,
     }  # fmt: skip
     if out:
-        drawn = pictures(*found.bound, found.params, rows.heldout, engine, seed)
-        save_params(out / "params.safetensors", found.params)
-        write(out / "report.html", fit_report(strict(results), strict(found.history), drawn, rows.image_shape))
-        write(out / "results.json", to_json(results))
+        out.mkdir(parents=True, exist_ok=True)
+        save_params(out / "draws.safetensors", found.samples)
+        write(out / "results.json", to_json(told))
         write(out / "run.json", to_json({"command": command(), **found.manifest}))
         note(f"written to {out}")
-    emit(results) if json else echo(results["verdict_sentence"])
+    return told
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="The directory of a fit.")],
+    num: Annotated[int, typer.Option(help="How many rows to draw.")] = 64,
+    label: Annotated[int | None, typer.Option(help="Of every row, where the model is conditional on one.")] = None,
+    seed: Seed = 0, data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="A .npz file for the draws, their means and latents.")] = None,
+    overwrite: Overwrite = False, json: Json = False,
+) -> None:  # fmt: skip
+    """Draw rows from a fitted model."""
+    from . import sampling
+
+    told, arrays = sampling.sample(run, num, label, seed, data_dir, out, overwrite)
+    if out:
+        sampling.write_arrays(out, arrays)
+        note(f"written to {out}")
+    emit({"command": command(), **told}) if json else echo(told["verdict_sentence"])
 
 
 @app.command()
@@ -116,7 +228,8 @@ def compare(
     budget: Annotated[float | None, typer.Option(help="Seconds for the probing; fewer replicates where it runs out.")] = None,
     epochs: Annotated[int, typer.Option(help="Length of the training curves.")] = 10,
     seeds: Annotated[int, typer.Option(help="Training curves an estimator.")] = 3,
-    batch: Batch = None, lr: Lr = 1e-3, seed: Seed = 0,
+    batch: Batch = None, lr: Lr = 1e-3, bound: BoundName = None, particles: Particles = None, seed: Seed = 0,
+    labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
     data_dir: DataDir = None, device: Device = None, dtype: Dtype = "float32", out: Out = None,
     overwrite: Overwrite = False, json: Json = False,
@@ -124,14 +237,20 @@ def compare(
     """Measure gradient estimators on a model and data: bias, variance, cost, and where training arrives."""
     from .compare import compare as run
     from .files import check_out, to_json, write
+    from .methods import bound_of, check_method
+    from .runs import Source
     from .words import table
 
     out = check_out(out, overwrite)
     names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
-    declaration, rows = prepare(model, data, engine, set_, likelihood, binarise, heldout, data_dir, device)
+    asked = tuple(set_ or ())
+    declaration, rows = Source(
+        model, data, engine, asked, likelihood, binarise, heldout, data_dir, device, labels, seed).open()  # fmt: skip
+    check_method(declaration, model, "svi")
     found = run(
         declaration, rows, engine=engine, estimators=names, replicates=replicates, budget=budget, epochs=epochs,
-        seeds=seeds, batch=batch, lr=lr, seed=seed, device=device, dtype=dtype, progress=Status(rows.card),
+        seeds=seeds, batch=batch, lr=lr, bound=bound_of(model, bound), num_particles=particles, seed=seed, device=device,
+        dtype=dtype, progress=Status(rows.card),
     )  # fmt: skip
     note(f"device: {found.results['manifest']['device']}, {dtype}")
     results = {"command": command(), **found.results, "model": model}
@@ -146,31 +265,6 @@ def compare(
     else:
         echo(table(results))
         echo(results["verdict_sentence"])
-
-
-def prepare(
-    model: str, data: str, engine: str, settings: list[str] | None, likelihood: str | None, binarise: str | None,
-    heldout: str | None, data_dir: str | None, device: str | None,
-) -> tuple[Any, Any]:  # fmt: skip
-    """The declaration and its data, all checked before an engine is imported."""
-    from ppl_models.datasets import DATASETS, load
-    from ppl_models.language import check_engine
-
-    from .settings import declare, takes_binary
-
-    check_engine(engine)
-    if device not in (None, "cpu", "cuda"):
-        raise InputError(f"expected --device cpu or cuda, got '{device}'; choose one of those or leave it out.")
-    binary = takes_binary(model, likelihood)
-    # A data set's own binarisation is for models that score binary data.
-    chosen = binarise if binarise is not None else "none" if data in DATASETS and not binary else None
-    rows = load(data, binarise=chosen, data_dir=data_dir, heldout=heldout)  # type: ignore[arg-type]
-    return declare(model, rows.x.shape[1], settings or (), likelihood), rows
-
-
-def settings(declaration: Any) -> dict[str, str]:
-    """A declaration's fields, as text."""
-    return {name: str(value) for name, value in vars(declaration).items()}
 
 
 class Progress:
@@ -198,7 +292,7 @@ class Progress:
     def __call__(self, row: dict[str, Any]) -> None:
         if row["epoch"] == 0:
             note(self.card)
-        elbo = row["heldout_elbo"]
+        elbo = row.get("heldout_elbo")
         text = f"epoch {row['epoch']}" + (f", held-out ELBO {elbo.value:.2f} nats" if elbo else "")
         if self.bar is not None:
             self.bar.update(self.task, completed=row["epoch"], description=text)

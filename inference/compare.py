@@ -19,9 +19,9 @@ from ppl_models import InputError
 from ppl_models.datasets import Dataset
 from ppl_models.language import check_engine
 
-from .callables import can_subsample
+from .callables import can_subsample, inputs_of
 from .checks import check_settings
-from .data import prepare
+from .data import describe, prepare
 from .estimate import mean
 from .estimators import ESTIMATORS, STOCK, Spec, named
 from .manifest import manifest
@@ -69,6 +69,8 @@ def compare(
     seeds: int = 3,
     batch: int | None = None,
     lr: float = 1e-3,
+    bound: str = "elbo",
+    num_particles: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
     device: str | None = None,
@@ -87,6 +89,8 @@ def compare(
         seeds: Training curves an estimator (0: none).
         batch: Rows of the fixed minibatch and of a training step; 128 where the model takes minibatches.
         lr: Adam's step size, the same for all.
+        bound: "elbo", or "iwae" for the K-sample bound, which then also trains.
+        num_particles: K of the K-sample bound (5 if left out); for the ELBO, samples that are averaged.
         seed: Of everything.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
@@ -95,20 +99,25 @@ def compare(
     Raises:
         InputError: A setting or the data cannot be used, or an estimator that you named does not apply.
     """
-    check_settings(replicates=replicates, budget=budget, epochs=epochs, seeds=seeds, batch=batch, lr=lr, seed=seed, dtype=dtype)
+    particles = (5 if bound == "iwae" else 1) if num_particles is None else num_particles
+    check_settings(
+        replicates=replicates, budget=budget, epochs=epochs, seeds=seeds, batch=batch, lr=lr, seed=seed, dtype=dtype,
+        bound=bound, num_particles=particles,
+    )  # fmt: skip
     check_engine(engine)
     chosen = _specs(estimators)
     data, began = prepare(data, model), perf_counter()
     size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
     training: dict[str, Any] = {"engine": engine, "lr": lr, "batch": batch, "dtype": dtype, "device": device}
+    objective = {"bound": bound, "num_particles": particles}
     points = {"initial": fit(model, data, epochs=0, seed=seed, **training)}
-    bound, rows, start = points["initial"].bound, minibatch(data, size, seed), points["initial"].params
+    pair, rows, start = points["initial"].bound, minibatch(data, model, size, seed), points["initial"].params
     shared, probes = import_module(f"inference._{engine}"), import_module(f"inference.gradients._{engine}")
     with shared.session(dtype, device):
         prepared, refused = {}, {}
         for name, spec in chosen.items():
             try:
-                prepared[name] = probes.Gradients(*bound, (rows,), {}, spec, start, len(data.x))
+                prepared[name] = probes.Gradients(*pair, rows, {}, spec, start, len(data.x), **objective)
             except Exception as error:
                 if estimators is not None and not isinstance(error, InputError):
                     raise InputError(f"estimator '{name}' does not apply: {_reason(error)}; leave it out.") from error
@@ -118,13 +127,15 @@ def compare(
         if not prepared:
             raise InputError("no estimator applies to this model; does its guide draw any latent?")
     progress("training to the point where estimators are measured")
+    training |= objective
     points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
     with shared.session(dtype, device):
         references = {}
         for point in POINTS:
             progress(f"reference gradient at the {point} point")
             references[point] = reference(
-                engine, model, bound, rows, points[point].params, len(data.x), prepared, replicates, seed)  # fmt: skip
+                engine, model, pair, rows, points[point].params, len(data.x), prepared, objective, replicates, seed
+            )
         measured: dict[tuple[str, str], dict[str, Any]] = {}
         share = None if budget is None else budget / (len(prepared) * len(POINTS))
         for point in POINTS:
@@ -133,8 +144,7 @@ def compare(
                 measured[name, point] = measure(
                     gradients, points[point].params, references[point], replicates, share, seed,
                     len(prepared) * len(POINTS))  # fmt: skip
-        drawn = pictures(*bound, trained.params, data.heldout, engine, seed)
-    curves = []
+    drawn, curves = pictures(trained, seed), []
     for name in prepared if seeds else ():
         for run in range(seeds):
             progress(f"training with {name}, seed {seed + run}")
@@ -147,7 +157,7 @@ def compare(
             )
     claims = {name: _claims(chosen[name], [measured[name, point] for point in POINTS]) for name in prepared}
     results = {
-        "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data),
+        "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data), **objective,
         "reference": {
             "kind": references["trained"].kind,
             "points": {p: {"gradient_norm": r.norm, "relative_error": r.relative_error} for p, r in references.items()},
@@ -168,11 +178,12 @@ def compare(
     return Comparison(results, trained, drawn)
 
 
-def minibatch(data: Dataset, size: int, seed: int) -> np.ndarray:
-    """The fixed rows, drawn once where binarisation is dynamic."""
+def minibatch(data: Dataset, model: Any, size: int, seed: int) -> tuple[np.ndarray, ...]:
+    """The fixed rows of every input, drawn once where binarisation is dynamic."""
     rng = np.random.default_rng(seed)
-    rows = data.x[np.sort(rng.permutation(len(data.x))[:size])]
-    return (rng.random(rows.shape) < rows).astype(rows.dtype) if data.binarisation == "dynamic" else rows
+    index = np.sort(rng.permutation(len(data.x))[:size])
+    x, *others = (values[index] for values in data.inputs(inputs_of(model)))
+    return ((rng.random(x.shape) < x).astype(x.dtype) if data.binarisation == "dynamic" else x, *others)
 
 
 def measure(
@@ -265,12 +276,6 @@ def _final(curves: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | 
     if not last:
         return None
     return dict(mean(np.array(last)).to_json())
-
-
-def describe(data: Dataset) -> dict[str, Any]:
-    """What a result says of its data."""
-    return {"name": data.name, "card": data.card, "binarisation": data.binarisation, "num_data": len(data.x),
-            "data_dim": int(data.x.shape[1])}  # fmt: skip
 
 
 def _name(model: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import math
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .numbers import Row, finite, interval, number, percent, seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,6 @@ _STYLE = {
 }  # fmt: skip
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
 _WIDTH, _ROW = 10.0, 0.38  # inches
-Row = Mapping[str, Any]
 _Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
@@ -88,58 +88,6 @@ def svg(draw: Callable[..., Figure | None], *arguments: Any) -> str:
     return re.sub("|".join(_VARIABLES), lambda hit: _VARIABLES[hit[0]], f"{head}>{body}")
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, for people."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−")
-    mantissa, power = f"{value:.2e}".split("e")
-    exponent = int(power)
-    if value == 0:
-        return "0"
-    if -3 <= exponent < 6:
-        return f"{round(value, 2 - exponent):,.{max(0, 2 - exponent)}f}".replace("-", "−")
-    return f"{mantissa}×10{power_text(exponent)}".replace("-", "−")
-
-
-def power_text(exponent: int) -> str:
-    """The exponent, raised."""
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def seconds(value: float | None) -> str:
-    """A duration with its unit."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value >= 120:
-        minutes, rest = divmod(round(value), 60)
-        hours = f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
-        return hours if minutes >= 120 else f"{minutes}\u00a0min {rest}\u00a0s"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= size:
-            return f"{number(float(value / size))}\u00a0{unit}"
-    return f"{number(float(value * 1e9))}\u00a0ns"
-
-
-def percent(value: float | None) -> str:
-    """A share of one in hundredths."""
-    return "–" if value is None or not math.isfinite(value) else f"{number(100.0 * value)}\u00a0%"
-
-
-def finite(value: Any) -> float:
-    """The number, or nan for null and whatever else is none."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-
-
-def interval(estimate: Any) -> tuple[float, float, float]:
-    """Value, low and high; a missing end is the value."""
-    if not isinstance(estimate, Mapping):
-        return finite(estimate), finite(estimate), finite(estimate)
-    value, low, high = (finite(estimate.get(end)) for end in ("value", "low", "high"))
-    return value, value if math.isnan(low) else low, value if math.isnan(high) else high
-
-
 def variance(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     """The variance of one gradient, a line for each estimator and a mark for each point."""
     return _dots(rows, looks, "variance_trace", "variance of one gradient, tr Cov, (nats per datum)²", number, 1e-10)
@@ -167,7 +115,7 @@ def _dots(
     positive = [v for v in [*(v[0] for v in values), *(v[2] for v in values), *bars] if v > 0] or [1.0]
     top = max(positive) * 2
     floor = max(min(positive) / 2, top * depth)
-    figure = _figure(1.3 + _ROW * len(names))
+    figure = canvas(1.3 + _ROW * len(names))
     axes = figure.add_subplot()
     biased: dict[str, float] = {}
     for row, (value, low, high), limit in zip(rows, values, bars, strict=True):
@@ -212,7 +160,7 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     low, high = where.min(0), where.max(0)
     pad = np.maximum(0.1 * (high - low), (1.0 - (high - low)) / 2)
     (left, bottom), (right, top) = 10 ** (low - pad), 10 ** (high + pad)
-    figure = _figure(5.6 + 0.1 * max(0, len(spots) - 12))
+    figure = canvas(5.6 + 0.1 * max(0, len(spots) - 12))
     axes = figure.add_subplot()
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top))
     axes.set(xlabel="time of one training gradient", ylabel="variance of one gradient, tr Cov, (nats per datum)²")
@@ -240,7 +188,7 @@ def elbo(series: Sequence[Series], axes_labels: Mapping[str, str], baseline: tup
     if not series:
         return None
     count = len(series) + (baseline is not None)
-    figure = _figure(max(4.4, 1.2 + 0.22 * count))
+    figure = canvas(max(4.4, 1.2 + 0.22 * count))
     panels = np.atleast_1d(figure.subplots(1, len(axes_labels), sharey=True))
     low, high = _frame(series, baseline)
     for axes, (key, label) in zip(panels, axes_labels.items(), strict=True):
@@ -268,7 +216,8 @@ def elbo(series: Sequence[Series], axes_labels: Mapping[str, str], baseline: tup
     return figure
 
 
-def _figure(height: float) -> Figure:
+def canvas(height: float) -> Figure:
+    """An empty figure as wide as the page, `height` inches high."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -373,27 +322,3 @@ def _spread(places: Sequence[float], gap: float, low: float, high: float) -> lis
     for i in reversed(range(len(out))):
         out[i] = min(out[i], high if i == len(out) - 1 else out[i + 1] - gap)
     return out
-
-
-def tiles(stack: np.ndarray, columns: int, image_shape: tuple[int, int]) -> np.ndarray:
-    """(n, D) -> one picture with a pixel's gap between images; nan where nothing is."""
-    height, width = image_shape
-    rows = -(-len(stack) // columns)
-    grid = np.full((rows, height + 1, columns, width + 1), np.nan)
-    for i, image in enumerate(stack):
-        grid[i // columns, :height, i % columns, :width] = image.reshape(image_shape)
-    return grid.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
-
-
-def png(picture: np.ndarray, low: float, high: float) -> str:
-    """A grey picture as a data address, enlarged by a whole factor; nan is transparent."""
-    from matplotlib.image import imsave
-
-    scale = max(1, 640 // picture.shape[1])
-    solid = np.isfinite(picture)
-    grey = 255 * (np.where(solid, picture, low).clip(low, high) - low) / (high - low or 1.0)
-    pixels = np.stack([grey, grey, grey, 255 * solid], -1).round().astype(np.uint8)
-    buffer = io.BytesIO()
-    unsigned: Any = {"Software": None}
-    imsave(buffer, pixels.repeat(scale, 0).repeat(scale, 1), format="png", metadata=unsigned)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

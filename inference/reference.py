@@ -17,15 +17,15 @@ LONG_RUN = 8  # times as many replicates as an estimator gets
 
 
 def reference(
-    engine: str, model: Any, bound: Bound, rows: np.ndarray, params: Mapping[str, np.ndarray], num_data: int,
-    prepared: Mapping[str, Any], replicates: int, seed: int,
+    engine: str, model: Any, bound: Bound, rows: tuple[np.ndarray, ...], params: Mapping[str, np.ndarray], num_data: int,
+    prepared: Mapping[str, Any], objective: Mapping[str, Any], replicates: int, seed: int,
 ) -> Reference:  # fmt: skip
     """The exact gradient by enumeration or in closed form if there is one, else the mean of a long run."""
     probes = import_module(f"inference.gradients._{engine}")
     exact = prepared.get("enumerate")
     if exact is None:
         try:
-            exact = probes.Gradients(*bound, (rows,), {}, Enumerate(), params, num_data)
+            exact = probes.Gradients(*bound, rows, {}, Enumerate(), params, num_data, **objective)
         except InputError:
             exact = None
     if exact is not None:
@@ -33,7 +33,7 @@ def reference(
     spec = None
     for spec in ({"*": Pathwise(analytic_kl=True)}, None):
         try:
-            gradients = probes.Gradients(*bound, (rows,), {}, spec, params, num_data)
+            gradients = probes.Gradients(*bound, rows, {}, spec, params, num_data, **objective)
             break
         except InputError:
             continue
@@ -52,7 +52,7 @@ def reference(
     return Reference("long-run", gradient, trace, along)
 
 
-def _tight(engine: str, model: Any, params: Mapping[str, np.ndarray], rows: np.ndarray, bound: Bound) -> bool:
+def _tight(engine: str, model: Any, params: Mapping[str, np.ndarray], rows: tuple[np.ndarray, ...], bound: Bound) -> bool:
     """Whether the bound equals a closed-form log p(x): the guide is then the exact posterior and stays it."""
     exact = import_module(f"inference._{engine}").log_evidence(model, params, rows)
     if exact is None:

@@ -12,8 +12,9 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from inference import plots
-from inference.plots import Look, Row, Series, finite, interval, number, percent, seconds
+from . import fit_plots, images, plots
+from .numbers import Row, finite, interval, number, percent, seconds
+from .plots import Look, Series
 
 _MOST_PICTURES = 64
 _SIGNS = {"exact": "=", "unbiased": "✓", "biased": "✗", "inconclusive": "?"}
@@ -56,7 +57,78 @@ def fit_report(
         ("One step", seconds(results.get("seconds_per_step"))),
     ]
     numbers = [fact for fact in numbers if fact[0] != "Held-out log likelihood" or fact[1] != "–"]
-    return _render(results, numbers + _facts(results), [("Training", _FIT, drawn)], pictures, image_shape)
+    found = results.get("evaluation") or {}
+    used = (_used(found), plots.svg(fit_plots.usage, found.get("kl") or {}, found.get("variances") or {}, _threshold(found)))
+    page = [("Training", _FIT, drawn), ("Latent dimensions", *used)]
+    return _render(results, _likelihood(found) + numbers + _facts(results), page, pictures, image_shape)
+
+
+def sweep_report(rows: Sequence[Mapping[str, Any]], key: str, results: Mapping[str, Any]) -> str:
+    """The page of several fits that differ in one setting.
+
+    Args:
+        rows: One a fit, with the setting's value under `key` and the bounds `heldout_elbo` and, where there is one,
+            `log_likelihood`: estimates in nats per datum; any of `kl` (nats), `active_units` and `seconds` too.
+        key: The setting, such as latent_dim.
+        results: What the fits share: command, verdict_sentence, model, data, engine, manifest.
+    """
+    bounds = {name: text for name, text in _BOUNDS.items() if any(row.get(name) is not None for row in rows)}
+    drawn = plots.svg(fit_plots.sweep, rows, key, bounds)
+    cells = {name: _bound(name) for name in _BOUNDS} | {
+        "kl": _of("kl", number), "active_units": _of("active_units", number), "seconds": _of("seconds", seconds)
+    }  # fmt: skip
+    shown = [name for name in cells if any(row.get(name) is not None for row in rows)]
+    listing = {
+        "title": "Fits",
+        "columns": [key, *(_HEADS[name] for name in shown)],
+        "rows": [[(_value(row.get(key)), ""), *(cells[name](row) for name in shown)] for row in rows],
+    }
+    return _render(results, _facts(results), [(f"The bound by {key}", _SWEEP, drawn)], {}, None, listing=listing)
+
+
+_BOUNDS = {"heldout_elbo": "ELBO", "log_likelihood": "log-likelihood"}
+_HEADS = {"heldout_elbo": "held-out ELBO", "log_likelihood": "held-out log-likelihood", "kl": "KL",
+          "active_units": "active units", "seconds": "training"}  # fmt: skip
+
+
+def _likelihood(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an `Evaluation` says of the density."""
+    if not found:
+        return []
+    how = "in closed form" if found.get("kind") == "exact" else (
+        f"{found.get('bound')}, a lower bound in expectation, by importance sampling with {number(found.get('num_samples'))} "
+        f"samples a row; standard error of sampling {number(found.get('standard_error_sampling'))}, "
+        f"of rows {number(found.get('standard_error_rows'))}; short of log p(x) by about {number(found.get('shortfall'))}"
+    )  # fmt: skip
+    share = f"{number(found.get('effective_samples'))} of {number(found.get('num_samples'))} samples a row (median)"
+    return [
+        ("Log-likelihood", nats(found.get("log_likelihood"), " nats per datum")),
+        ("How", f"{how}; {number(found.get('rows'))} held-out rows, {found.get('binarisation') or '–'}"),
+        ("Above the ELBO by", nats(found.get("gap"), " nats per datum")),
+        ("Effective samples", share),
+    ]
+
+
+def _used(found: Mapping[str, Any]) -> str:
+    """The caption of the latent dimensions."""
+    active, variances = found.get("active_units") or {}, found.get("variances") or {}
+    told = [f"{number(count)} of {number(np.size(variances.get(site, ())))} in {site}" for site, count in active.items()]
+    rule = f"a unit is active if Var(E[z | x]) > {number(_threshold(found))}"
+    units = f" Active units: {', '.join(told)}; {rule}." if told else ""
+    return f"KL(q(z | x) ‖ p(z)) of each dimension, the mean over held-out rows.{units} Faint bars are not active."
+
+
+def _threshold(found: Mapping[str, Any]) -> float:
+    value = finite(found.get("threshold"))
+    return 0.01 if math.isnan(value) else value
+
+
+def _bound(key: str) -> Callable[[Row], tuple[str, str]]:
+    def cell(row: Row) -> tuple[str, str]:
+        value, _, ends = nats(row.get(key)).partition(" (")
+        return value, ends.rstrip(")")
+
+    return cell
 
 
 def nats(estimate: Any, unit: str = "") -> str:
@@ -74,6 +146,7 @@ _VARIANCE = "Less is better. Bars are 95 % intervals; an arrow at the left edge 
 _BIAS = "A mark right of its faint bar is a bias that the replicates can see. An arrow at the left edge lies beyond it."
 _COST = "Down and left is better. Along a diagonal the efficiency, 1 / (variance × seconds), is the same."
 _CURVES = "Held-out bound; the median over seeds, with a band from the worst seed to the best. Up is better."
+_SWEEP = "The held-out bound of each fit, nats per datum, with its 95 % interval. Up is better."
 _FIT = "The bound on data that was fitted and on data that was held out, with 95 % bands. Up is better."
 
 
@@ -90,11 +163,6 @@ def _of(key: str, text: Callable[[Any], str]) -> Callable[[Row], tuple[str, str]
     return cell
 
 
-def _final(row: Row) -> tuple[str, str]:
-    value, _, ends = nats(row.get("final_elbo")).partition(" (")
-    return value, ends.rstrip(")")
-
-
 _COLUMNS: tuple[tuple[str, str, Callable[[Row], tuple[str, str]]], ...] = (
     ("efficiency", "1 / (variance × s)", _of("efficiency", number)),
     ("variance", "(nats per datum)²", _of("variance_trace", number)),
@@ -106,7 +174,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Row], tuple[str, str]]], ...] = (
     ("signal to noise", "of one gradient", _of("snr", number)),
     ("evaluations", "of the model", _of("model_evaluations", number)),
     ("replicates", "", _of("replicates", number)),
-    ("final ELBO", "nats per datum, held out", _final),
+    ("final ELBO", "nats per datum, held out", _bound("final_elbo")),
 )
 
 
@@ -207,16 +275,23 @@ def _value(value: Any) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_GRIDS = {
+    "classes": ("Every class in every style", "A row a style drawn from the prior, a column a class"),
+    "analogies": ("Analogies", "First, a held-out row; then its style under every class"),
+    "imputations": ("Missing pixels", "Held-out rows: whole; without the lower half; with it imputed"),
+    "interpolations": ("Interpolations", "Along straight lines between the codes of two held-out rows"),
+    "traversals": ("Traversals", "A row a latent dimension, from −2.5 to 2.5, those that vary most with the data first"),
+    "manifold": ("The plane of the latent variables", "One image for each place in the plane"),
+}
+
+
 def _pictures(pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] | None) -> list[dict[str, str]]:
     """Image grids where the data are images, else heat maps; reconstructions stand under their data."""
     found = {name: np.asarray(value, float) for name, value in pictures.items() if np.size(value)}
-    found = {name: v if name == "manifold" else v.reshape(len(v), -1) for name, v in found.items()}
+    grids = {name: found.pop(name) for name in _GRIDS if name in found}
+    found = {name: value.reshape(len(value), -1) for name, value in found.items()}
     shown: list[dict[str, str]] = []
-    if "manifold" in found and image_shape and found["manifold"].shape[-1] == math.prod(image_shape):
-        grid = found["manifold"]
-        drawn = plots.tiles(grid.reshape(-1, grid.shape[-1]), grid.shape[1], image_shape)
-        shown.append(_picture("The plane of the latent variables", drawn, "One image for each place in the plane"))
-    if "reconstructions" in found and "data" in found:
+    if "reconstructions" in found and "data" in found and found["data"].shape[1] == found["reconstructions"].shape[1]:
         count = min(len(found["data"]), len(found["reconstructions"]), _MOST_PICTURES // 2)
         pair = np.stack([found.pop("data")[:count], found.pop("reconstructions")[:count]])
         drawn, how = _sheet(pair, image_shape)
@@ -225,6 +300,14 @@ def _pictures(pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] |
         if name in found:
             drawn, how = _sheet(found[name][None, :_MOST_PICTURES], image_shape)
             shown.append(_picture(title, drawn, how.lstrip(". ")))
+    for name, (title, caption) in _GRIDS.items():
+        grid = grids.get(name)
+        if grid is None or not image_shape or grid.ndim != 3 or grid.shape[-1] != math.prod(image_shape):
+            continue
+        if name == "imputations":  # lying down: what was done to a row stands below it
+            grid = grid.transpose(1, 0, 2)
+        drawn = images.tiles(grid.reshape(-1, grid.shape[-1]), grid.shape[1], image_shape)
+        shown.append(_picture(title, drawn, caption))
     return shown
 
 
@@ -238,7 +321,7 @@ def _sheet(stacks: np.ndarray, image_shape: tuple[int, int] | None) -> tuple[np.
     columns = min(count, 12 if kinds == 2 else 16)
     lines = [stack[i : i + columns] for i in range(0, count, columns) for stack in stacks]
     full = [np.concatenate([line, np.full((columns - len(line), size), np.nan)]) for line in lines]
-    return plots.tiles(np.concatenate(full), columns, image_shape), ""
+    return images.tiles(np.concatenate(full), columns, image_shape), ""
 
 
 def _picture(title: str, drawn: np.ndarray, how: str) -> dict[str, str]:
@@ -247,12 +330,13 @@ def _picture(title: str, drawn: np.ndarray, how: str) -> dict[str, str]:
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     caption = ". ".join(part for part in (how, f"Black is {number(low)}, white {number(high)}.") if part)
-    return {"title": title, "caption": caption, "address": plots.png(drawn, low, high)}
+    return {"title": title, "caption": caption, "address": images.png(drawn, low, high)}
 
 
 def _render(
     results: Mapping[str, Any], facts: Sequence[tuple[str, str]], drawings: Sequence[tuple[str, str, str]],
     pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] | None, table: Mapping[str, Any] | None = None,
+    listing: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("inference").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -263,6 +347,7 @@ def _render(
         command=results.get("command") or "–",
         facts=facts,
         table=table,
+        listing=listing,
         drawings=[(title, caption, Markup(drawn)) for title, caption, drawn in drawings if drawn],
         pictures=_pictures(pictures, image_shape),
         manifest=json.dumps(results.get("manifest") or {}, indent=2, ensure_ascii=False, default=str),

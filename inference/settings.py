@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 from ppl_models import CATALOGUE, InputError
@@ -24,8 +25,10 @@ def known_model(name: str) -> str:
     return name
 
 
-def declare(name: str, data_dim: int, settings: Sequence[str] = (), likelihood: str | None = None) -> Any:
-    """The declaration `name` for data of `data_dim` columns.
+def declare(
+    name: str, data_dim: int, settings: Sequence[str] = (), likelihood: str | None = None, num_classes: int | None = None
+) -> Any:
+    """The declaration `name` for data of `data_dim` columns, labelled by `num_classes` classes if it takes labels.
 
     Raises:
         InputError: The name, a key, a value or the likelihood is unknown or wrong.
@@ -34,6 +37,8 @@ def declare(name: str, data_dim: int, settings: Sequence[str] = (), likelihood: 
     defaults = {f.name: f.default for f in fields(cls)}
     keys = [key for key in defaults if key != "likelihood"]
     values: dict[str, Any] = {"data_dim": data_dim, **preset}
+    if num_classes is not None and "num_classes" in defaults:
+        values["num_classes"] = num_classes
     for setting in settings:
         key, sign, text = setting.partition("=")
         if not sign:
@@ -58,17 +63,42 @@ def parse(key: str, text: str, default: Any) -> Any:
             if value < 1:
                 raise ValueError
             return value
+        if isinstance(default, float):
+            value = float(text)
+            if not isfinite(value):
+                raise ValueError
+            return value
         if isinstance(default, tuple):
             widths = tuple(int(part) for part in text.split(",") if part)
             if any(width < 1 for width in widths):
                 raise ValueError
             return widths
     except (ValueError, KeyError):
-        kind = {bool: "true or false", int: "a whole number of at least 1"}.get(type(default), "whole numbers such as 200,200")
+        kinds = {bool: "true or false", int: "a whole number of at least 1", float: "a number"}
+        kind = kinds.get(type(default), "whole numbers such as 200,200")
         raise InputError(f"expected {key} to be {kind}, got '{text}'; change --set {key}=….") from None
-    if key == "activation" and text not in ("softplus", "relu", "sigmoid"):
-        raise InputError(f"expected activation softplus, relu or sigmoid, got '{text}'; choose one of those.")
+    if key == "activation" and text not in ("softplus", "relu", "sigmoid", "tanh"):
+        raise InputError(f"expected activation softplus, relu, sigmoid or tanh, got '{text}'; choose one of those.")
     return text
+
+
+def sweep(name: str, settings: Sequence[str]) -> tuple[str, list[tuple[str, ...]]] | None:
+    """`latent_dim=2,5,10`: the setting that takes several values in turn, and the settings of each fit; None if none does.
+
+    Raises:
+        InputError: Two settings do.
+    """
+    cls, _ = CATALOGUE[known_model(name)]
+    single = {f.name for f in fields(cls) if isinstance(f.default, int) and not isinstance(f.default, bool)}
+    several = [s for s in settings if s.partition("=")[0] in single and "," in s]
+    if len(several) > 1:
+        keys = " and ".join(s.partition("=")[0] for s in several)
+        raise InputError(f"expected one setting with several values, got {keys}; give all but one of them a single value.")
+    if not several:
+        return None
+    key, _, values = several[0].partition("=")
+    others = [s for s in settings if s not in several]
+    return key, [(*others, f"{key}={value}") for value in values.split(",") if value]
 
 
 def parse_likelihood(text: str) -> Any:

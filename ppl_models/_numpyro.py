@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import jax
 import jax.numpy as xp
 import numpyro
 import numpyro.distributions as dist
 from jax import random
 from jax.lax import conv_general_dilated, stop_gradient
 from jax.nn import log_softmax, relu, sigmoid, softplus
+from jax.scipy.special import digamma, gammaln, polygamma
 from jax.scipy.special import logsumexp as _logsumexp
 from numpyro import deterministic, factor, handlers, param, sample, subsample
 from numpyro.distributions import constraints
 
 from . import continuous_bernoulli as cb
+from . import markov_path as mp
 from . import whitened_normal as wn
 
-__all__ = ["constraints", "deterministic", "dist", "factor", "log_softmax", "param", "relu", "sample", "sigmoid",
-           "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
+__all__ = ["constraints", "deterministic", "digamma", "dist", "factor", "gammaln", "log_softmax", "param", "relu",
+           "sample", "sigmoid", "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
 
 
 def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:
@@ -37,6 +41,10 @@ def logsumexp(x: Any) -> Any:
     return _logsumexp(x, axis=-1)
 
 
+def trigamma(x: Any) -> Any:
+    return polygamma(1, x)
+
+
 class Categorical(dist.CategoricalLogits):
     """Scores whole numbers held as floats too, as data are (NumPyro's own refuses them)."""
 
@@ -46,6 +54,38 @@ class Categorical(dist.CategoricalLogits):
 
 def categorical(logits: Any) -> Categorical:
     return Categorical(logits)
+
+
+class OneHotCategorical(dist.Distribution):
+    """log p(v) = Σ v · log softmax(η), v one-hot."""
+
+    arg_constraints = {"logits": constraints.real_vector}
+    support = constraints.multinomial(1)  # pyright: ignore[reportAssignmentType]
+    has_enumerate_support = True
+
+    def __init__(self, logits: Any, *, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(batch_shape=logits.shape[:-1], event_shape=logits.shape[-1:], validate_args=validate_args)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        index = random.categorical(key, self.logits, shape=sample_shape + self.batch_shape)
+        return xp.eye(self.event_shape[0], dtype=self.logits.dtype)[index]
+
+    def log_prob(self, value: Any) -> Any:
+        return (value * log_softmax(self.logits)).sum(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Any:
+        n, ones = self.event_shape[0], (1,) * len(self.batch_shape)
+        values = xp.eye(n, dtype=self.logits.dtype).reshape(n, *ones, n)
+        return xp.broadcast_to(values, (n, *self.batch_shape, n)) if expand else values
+
+    @property
+    def mean(self) -> Any:
+        return xp.exp(log_softmax(self.logits))
+
+
+def one_hot_categorical(logits: Any) -> OneHotCategorical:
+    return OneHotCategorical(logits)
 
 
 class ContinuousBernoulli(dist.Distribution):
@@ -99,6 +139,44 @@ class WhitenedNormal(dist.Distribution):
 
 def whitened_normal(loc: Any, scale_tril: Any, whitener: Any) -> WhitenedNormal:
     return WhitenedNormal(loc, scale_tril, whitener)
+
+
+class MarkovPath(dist.Distribution):
+    """log p(z) = Σₜ log p(zₜ | zₜ₋₁, uₜ); see `markov_path`."""
+
+    support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
+    has_rsample = True  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, step: Callable[[Any, Any], Any], initial: Any, inputs: Any, mask: Any) -> None:
+        self.step, self.initial, self.inputs, self.real = step, initial, inputs, mask
+        event = (mask.shape[-1], initial.shape[-1])
+        super().__init__(mp.batch_shape(xp, initial, inputs, mask), event, validate_args=False)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        steps, width = self.event_shape
+
+        def advance(z: Any, now: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+            key, u, real = now
+            z = xp.where(real[..., None], self.step(z, u).sample(key), z)
+            return z, z
+
+        start = xp.broadcast_to(self.initial, sample_shape + self.batch_shape + (width,))
+        inputs = None if self.inputs is None else xp.moveaxis(self.inputs, -2, 0)
+        times = random.split(key, steps), inputs, xp.moveaxis(self.real, -1, 0)
+        return xp.moveaxis(jax.lax.scan(advance, start, times)[1], 0, -2)
+
+    def log_prob(self, value: Any) -> Any:
+        return mp.log_prob(xp, self.step, self.initial, self.inputs, self.real, value)
+
+
+def markov(step: Callable[[Any, Any], Any], initial: Any, inputs: Any, mask: Any) -> MarkovPath:
+    return MarkovPath(step, initial, inputs, mask)
+
+
+def scan(f: Callable[..., tuple[Any, Any]], carry: Any, *xs: Any, reverse: bool = False) -> Any:
+    """Over the second-last axis of each of `xs`; outputs are stacked there."""
+    times = tuple(xp.moveaxis(x, -2, 0) for x in xs)
+    return xp.moveaxis(jax.lax.scan(lambda c, x: f(c, *x), carry, times, reverse=reverse)[1], 0, -2)
 
 
 def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,15 +12,18 @@ import pyro.distributions as dist
 import torch
 from pyro import deterministic, factor, param, sample, subsample
 from pyro.distributions import constraints
-from torch import relu, sigmoid
+from torch import digamma, relu, sigmoid
+from torch import lgamma as gammaln
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.functional import log_softmax as _log_softmax
 from torch.nn.functional import softplus as _softplus
 
 from . import continuous_bernoulli as cb
+from . import markov_path as mp
 from . import whitened_normal as wn
 
-__all__ = ["constraints", "deterministic", "dist", "factor", "param", "relu", "sample", "sigmoid", "subsample", "xp"]
+__all__ = ["constraints", "deterministic", "digamma", "dist", "factor", "gammaln", "param", "relu", "sample", "sigmoid",
+           "subsample", "xp"]  # fmt: skip
 
 
 def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:
@@ -41,6 +45,10 @@ def log_softmax(x: Any) -> Any:
 def logsumexp(x: Any) -> Any:
     """Over the last axis."""
     return torch.logsumexp(x, dim=-1)
+
+
+def trigamma(x: Any) -> Any:
+    return torch.polygamma(1, x)
 
 
 def stop_gradient(x: Any) -> Any:
@@ -77,6 +85,17 @@ def categorical(logits: Any) -> dist.Categorical:
     return dist.Categorical(logits=logits)
 
 
+class OneHotCategorical(dist.OneHotCategorical):
+    """log p(v) = Σ v · log softmax(η), v one-hot; torch's own scores the largest entry, which is not linear in v."""
+
+    def log_prob(self, value: Any) -> Any:
+        return (value * self.logits).sum(-1)
+
+
+def one_hot_categorical(logits: Any) -> OneHotCategorical:
+    return OneHotCategorical(logits=logits)
+
+
 def continuous_bernoulli(logits: Any) -> ContinuousBernoulli:
     return ContinuousBernoulli(logits)
 
@@ -110,6 +129,47 @@ class WhitenedNormal(dist.TorchDistribution):
 
 def whitened_normal(loc: Any, scale_tril: Any, whitener: Any) -> WhitenedNormal:
     return WhitenedNormal(loc, scale_tril, whitener)
+
+
+class MarkovPath(dist.TorchDistribution):
+    """log p(z) = Σₜ log p(zₜ | zₜ₋₁, uₜ); see `markov_path`."""
+
+    arg_constraints = {}  # pyright: ignore[reportAssignmentType]
+    support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
+    has_rsample = True
+
+    def __init__(self, step: Callable[[Any, Any], Any], initial: Any, inputs: Any, mask: Any, batch: Any = None) -> None:
+        self.step, self.initial, self.inputs, self.real = step, initial, inputs, mask
+        batch = mp.batch_shape(torch, initial, inputs, mask) if batch is None else batch
+        super().__init__(torch.Size(batch), torch.Size([mask.shape[-1], initial.shape[-1]]), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> MarkovPath:
+        return MarkovPath(self.step, self.initial, self.inputs, self.real, batch_shape)
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        steps, width = self.event_shape
+        z, path = self.initial.expand(torch.Size(sample_shape) + self.batch_shape + (width,)), []
+        for t in range(steps):
+            u = None if self.inputs is None else self.inputs[..., t, :]
+            z = torch.where(self.real[..., t, None], self.step(z, u).rsample(), z)
+            path.append(z)
+        return torch.stack(path, -2)
+
+    def log_prob(self, value: Any) -> Any:
+        return mp.log_prob(xp, self.step, self.initial, self.inputs, self.real, value)
+
+
+def markov(step: Callable[[Any, Any], Any], initial: Any, inputs: Any, mask: Any) -> MarkovPath:
+    return MarkovPath(step, initial, inputs, mask)
+
+
+def scan(f: Callable[..., tuple[Any, Any]], carry: Any, *xs: Any, reverse: bool = False) -> Any:
+    """Over the second-last axis of each of `xs`; outputs are stacked there."""
+    outputs, times = [], range(xs[0].shape[-2])
+    for t in reversed(times) if reverse else times:
+        carry, y = f(carry, *(x[..., t, :] for x in xs))
+        outputs.append(y)
+    return torch.stack(outputs[::-1] if reverse else outputs, -2)
 
 
 def conv(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:

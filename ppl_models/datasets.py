@@ -1,58 +1,54 @@
-"""Data by name or file, checked on the way in, with the scale, the split and the binarisation stated exactly.
-
-A grey value p in [0, 1] becomes binary by the threshold p > 0.5 or by a draw x ~ Bernoulli(p), kept or made anew.
-"""
+"""Data by name or file, with the scale, the split and the binarisation stated exactly, and the labels that are known."""
 
 from __future__ import annotations
 
-import csv
-import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from . import mnist
+from . import jsb, mnist, readers
+from .binarisation import BINARISATIONS, DONE, SEED, Binarisation, binarised, check_binarise, check_unit
 from .errors import InputError
+from .tables import check_columns, labels, rows
 
-Binarisation = Literal["none", "threshold", "static", "dynamic"]
-BINARISATIONS: tuple[str, ...] = get_args(Binarisation)
+__all__ = ["BINARISATIONS", "DATASETS", "NAMES", "Binarisation", "Dataset", "from_arrays", "load", "with_labels"]
 
 DATASETS: dict[str, str] = {
     "digits": "handwritten digits of 8 x 8 pixels, 1437 training and 360 held-out rows, shipped with scikit-learn",
     "mnist": "handwritten digits of 28 x 28 pixels, 60000 training and 10000 held-out rows, downloaded once (11 MB)",
+    "iris": "iris flowers of three species in 4 lengths (cm), 120 training and 30 held-out rows, shipped with scikit-learn",
+    "wine": "wines of three growers in 13 standardised measures, 143 training and 35 held-out rows, shipped with scikit-learn",
+    "jsb": "JSB chorales as piano rolls of 88 keys, 229 training and 77 held-out sequences, never downloaded",
 }
 NAMES: tuple[str, ...] = tuple(DATASETS)
-SUFFIXES = (".npy", ".npz", ".csv")
-SEED = 0  # of every split and every fixed draw
 HELDOUT_SHARE = 0.2
-
-_DONE: dict[str, str] = {
-    "none": "not binarised",
-    "threshold": "binarised once, 1 where the value is > 0.5",
-    "static": f"binarised once, training and held-out rows each one Bernoulli draw (seed {SEED})",
-    "dynamic": f"binarised by a Bernoulli draw, training rows anew at each step and held-out rows once (seed {SEED})",
-}
+UNKNOWN = -1  # a label
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows to train on and rows to judge by.
+    """Rows to train on and rows to judge by; a row is a vector (D,) or a sequence (T, D).
 
     Attributes:
-        name: 'digits', 'mnist', the file's name, or what `from_arrays` was given.
-        x: (N, D) float32, C-contiguous; where `binarisation` is 'dynamic' these are probabilities in [0, 1], which the
-            trainer draws anew at each step, otherwise final values.
-        heldout: (M, D) float32, C-contiguous, always final values.
+        name: one of `NAMES`, the file's name, or what `from_arrays` was given.
+        x: (N, D) or (N, T, D), C-contiguous, float64 where the user's values were, else float32; NaN is a missing entry,
+            and steps past a sequence's length are 0. Where `binarisation` is 'dynamic' these are probabilities in [0, 1],
+            which the trainer draws anew at each step, otherwise final values.
+        heldout: (M, D) or (M, T, D), like `x` and of its dtype, always final values.
         binarisation: what was done, or for 'dynamic' remains to be done, to `x`.
         image_shape: (height, width) with height * width = D, where rows are images.
-        y: (N,) int64 labels of `x`.
-        heldout_y: (M,) int64 labels of `heldout`.
+        y: (N,) int64 true labels of `x`, -1 where unknown.
+        heldout_y: (M,) int64 true labels of `heldout`, -1 where unknown.
         origin: where the values come from and their scale.
         split: how the held-out rows were chosen.
         places: rows of the source that `x` and `heldout` are, where one source was split.
+        lengths: (N,) int64 steps of each sequence of `x`; None where rows are not sequences.
+        heldout_lengths: (M,) int64 steps of each sequence of `heldout`.
+        labels: (N,) int64, the part of `y` that training may use, -1 elsewhere (see `with_labels`); None for all of `y`.
+        labels_seed: what drew that part.
     """
 
     name: str
@@ -65,13 +61,83 @@ class Dataset:
     origin: str = "values as given"
     split: str = "held-out rows as given"
     places: tuple[np.ndarray, np.ndarray] | None = None
+    lengths: np.ndarray | None = None
+    heldout_lengths: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    labels_seed: int | None = None
 
     @property
     def card(self) -> str:
-        """One line: source, sizes, scale, split and binarisation exactly as done."""
+        """One line: source, sizes, scale, split, binarisation, missing entries and known labels exactly as they are."""
+        kind = "rows" if self.lengths is None else f"sequences of up to {self.x.shape[1]} steps"
         shape = "" if self.image_shape is None else " ({} x {} pixels)".format(*self.image_shape)
-        sizes = f"{len(self.x)} training and {len(self.heldout)} held-out rows of {self.x.shape[1]} columns{shape}"
-        return f"{self.name}: {self.origin}; {sizes}; {self.split}; {_DONE[self.binarisation]}"
+        parts = [
+            f"{self.name}: {self.origin}",
+            f"{len(self.x)} training and {len(self.heldout)} held-out {kind} of {self.x.shape[-1]} columns{shape}",
+            self.split,
+            DONE[self.binarisation],
+        ]
+        if absent := int(np.isnan(self.x).sum() + np.isnan(self.heldout).sum()):
+            parts.append(f"{absent} of {self.x.size + self.heldout.size} entries missing")
+        if self.labels is not None:
+            drawn = "" if self.labels_seed is None else f" (seed {self.labels_seed})"
+            parts.append(f"{(self.labels >= 0).sum()} of {len(self.labels)} labels known{drawn}")
+        return "; ".join(parts)
+
+    @property
+    def num_classes(self) -> int:
+        """1 + the largest label.
+
+        Raises:
+            InputError: no label is known.
+        """
+        largest = max((int(part.max()) for part in (self.y, self.heldout_y, self.labels) if part is not None), default=UNKNOWN)
+        if largest < 0:
+            raise InputError(f"labels were expected but {self.name} has none; {_LABELS_CURE}")
+        return 1 + largest
+
+    def inputs(self, names: tuple[str, ...], heldout: bool = False) -> tuple[np.ndarray, ...]:
+        """The arrays that a declaration asks for by name, rows first.
+
+        Args:
+            names: 'x', the rows; 'y', true labels; 'labels', int64 labels that a semi-supervised model may use, -1 where
+                unknown, as all held-out ones are; 'lengths', steps of each sequence.
+            heldout: of the held-out rows, not the training rows.
+
+        Raises:
+            InputError: the data do not have what is asked for.
+            ValueError: no array has such a name.
+        """
+        return tuple(self._input(name, heldout) for name in names)
+
+    def _input(self, name: str, heldout: bool) -> np.ndarray:
+        part = "held-out" if heldout else "training"
+        x, y, lengths = (self.heldout, self.heldout_y, self.heldout_lengths) if heldout else (self.x, self.y, self.lengths)
+        if name == "x":
+            return x
+        if name == "y":
+            if y is None:
+                raise InputError(f"the model needs labels but the {part} rows of {self.name} have none; {_LABELS_CURE}")
+            if (y < 0).any():
+                raise InputError(
+                    f"the model needs a label for every row but {part} row {np.argmax(y < 0)} (counting from 0) of "
+                    f"{self.name} has {y[np.argmax(y < 0)]}; drop the rows without, or use a semi-supervised model"
+                )
+            return y
+        if name == "labels":
+            known = None if heldout else y if self.labels is None else self.labels
+            return np.full(len(x), UNKNOWN, np.int64) if known is None else known
+        if name == "lengths":
+            if lengths is None:
+                raise InputError(
+                    f"the model needs sequences and their lengths but the {part} rows of {self.name} are not sequences; "
+                    "use data such as jsb, or a model of plain rows"
+                )
+            return lengths
+        raise ValueError(f"no input of a model is called {name!r}: x, y, labels, lengths")
+
+
+_LABELS_CURE = "give an .npz file with the key y, or a named dataset with labels"
 
 
 def load(
@@ -80,24 +146,27 @@ def load(
     binarise: Binarisation | None = None,
     data_dir: str | Path | None = None,
     heldout: str | Path | None = None,
+    missing: bool = False,
 ) -> Dataset:
     """A named dataset, or a user's own `.npy`, `.npz` (keys `x`, optional `y`) or comma-separated `.csv` file.
 
-    Named data are scaled to [0, 1]; a user's values are never rescaled. Rows keep the order of their source.
+    Named images are scaled to [0, 1]; a user's values are never rescaled, and float64 is kept. Rows keep the order of
+    their source.
 
     Args:
-        source: a name of `NAMES`, or a path that ends in one of `SUFFIXES` and holds a 2-D array of numbers.
-        binarise: None means 'threshold' for digits, 'dynamic' for mnist and 'none' for files; anything but 'none'
+        source: a name of `NAMES`, or a path that ends in one of `readers.SUFFIXES` and holds a 2-D array of numbers.
+        binarise: None means 'threshold' for digits, 'dynamic' for mnist and 'none' for all else; anything but 'none'
             needs values in [0, 1].
-        data_dir: directory that holds `mnist/` (see `ppl_models.mnist.read`); other sources ignore it.
+        data_dir: directory that holds `mnist/` and `jsb/` (see `mnist.read` and `jsb.read`); other sources ignore it.
         heldout: file with the held-out rows; without it a fixed permutation holds out 20 % of a file's rows. Named
             data have a split of their own and take none.
+        missing: whether a file's rows may have missing entries: NaN, or in a `.csv` file an empty or NA cell.
 
     Raises:
         InputError: the source cannot be found, read or used as asked.
     """
     if binarise is not None:
-        _check_binarise(binarise)
+        check_binarise(binarise)
     source = str(source)
     if source in NAMES:
         if heldout is not None:
@@ -105,24 +174,24 @@ def load(
                 f"expected no held-out file because {source} has a fixed split of its own but {heldout} came; "
                 "leave it out, or give the training rows as a file too"
             )
-        return _digits(binarise or "threshold") if source == "digits" else _mnist(binarise or "dynamic", data_dir)
-    path = _data_path(source)
-    x, y = _READERS[path.suffix.lower()](path)
-    rows = _rows(x, f"{path}", fewest=2)
-    labels = _labels(y, len(rows), f"{path} key 'y'")
+        return _NAMED[source](binarise, data_dir)
+    path = readers.find(source, NAMES)
+    values, y = readers.read(path, missing=missing)
+    x = rows(values, f"{path}", fewest=2, missing=missing)
+    y = labels(y, len(x), f"{path} key 'y'")
     if heldout is None:
-        return _split(path.name, rows, labels, binarise or "none", origin="values as in the file")
-    other = _data_path(str(heldout))
-    held_x, held_y = _READERS[other.suffix.lower()](other)
-    held = _rows(held_x, f"{other}", columns=rows.shape[1])
-    return _binarised(
+        return _split(path.name, x, y, binarise or "none", origin="values as in the file")
+    other = readers.find(str(heldout), NAMES)
+    values, held_y = readers.read(other, missing=missing)
+    held = rows(values, f"{other}", columns=x.shape[1], missing=missing)
+    return _dataset(
         path.name,
-        rows,
+        x,
         held,
         binarise or "none",
         wheres=(f"{path}", f"{other}"),
-        y=labels,
-        heldout_y=_labels(held_y, len(held), f"{other} key 'y'"),
+        y=y,
+        heldout_y=labels(held_y, len(held), f"{other} key 'y'"),
         origin="values as in the file",
         split=f"held-out rows from {other.name}",
     )
@@ -136,6 +205,7 @@ def from_arrays(
     binarise: Binarisation = "none",
     y: Any = None,
     heldout_y: Any = None,
+    missing: bool = False,
 ) -> Dataset:
     """A dataset of anything `np.asarray` takes, with the checks and the split of `load`; the arguments are copied.
 
@@ -146,39 +216,71 @@ def from_arrays(
         binarise: as for `load`.
         y: (N,) integer labels of `x`, split along with it.
         heldout_y: (M,) integer labels of `heldout`.
+        missing: whether NaN may stand for a missing entry.
 
     Raises:
         InputError: the values cannot be used as asked.
     """
-    _check_binarise(binarise)
-    rows = _rows(x, f"{name} x", fewest=2)
-    labels = _labels(y, len(rows), f"{name} y")
+    check_binarise(binarise)
+    table = rows(x, f"{name} x", fewest=2, missing=missing)
+    known = labels(y, len(table), f"{name} y")
     if heldout is None:
         if heldout_y is not None:
             raise InputError(f"{name} heldout_y was expected to come with heldout rows but came alone; give heldout too")
-        return _split(name, rows, labels, binarise)
-    held = _rows(heldout, f"{name} heldout", columns=rows.shape[1])
-    held_labels = _labels(heldout_y, len(held), f"{name} heldout_y")
-    where = (f"{name} x", f"{name} heldout")
-    return _binarised(name, rows, held, binarise, wheres=where, y=labels, heldout_y=held_labels)
+        return _split(name, table, known, binarise)
+    held = rows(heldout, f"{name} heldout", columns=table.shape[1], missing=missing)
+    held_known = labels(heldout_y, len(held), f"{name} heldout_y")
+    wheres = (f"{name} x", f"{name} heldout")
+    return _dataset(name, table, held, binarise, wheres=wheres, y=known, heldout_y=held_known)
 
 
-def _digits(binarise: Binarisation) -> Dataset:
+def with_labels(data: Dataset, count: int, seed: int = 0) -> Dataset:
+    """`data` with `count` of its training labels kept and the others unknown, for semi-supervised models.
+
+    Each of the C classes keeps count // C, the remainder goes to random classes; a class with fewer labels keeps all it
+    has and the others share the rest.
+
+    Raises:
+        InputError: the data have no labels, fewer than `count`, or more classes than `count`.
+    """
+    classes, sizes = np.unique([] if data.y is None else data.y[data.y >= 0], return_counts=True)
+    if data.y is None or not len(classes):
+        raise InputError(f"labels were expected but {data.name} has none; {_LABELS_CURE}")
+    if not len(classes) <= count <= sizes.sum():
+        raise InputError(
+            f"the number of known labels was expected to be from {len(classes)}, one for each class of {data.name}, to "
+            f"{sizes.sum()}, all that it has, but is {count}; choose one in between"
+        )
+    rng = np.random.default_rng(seed)
+    quota = np.zeros(len(classes), np.int64)
+    while left := count - quota.sum():
+        open_ = np.flatnonzero(quota < sizes)
+        if left < len(open_):
+            quota[rng.choice(open_, left, replace=False)] += 1
+        else:
+            quota[open_] = np.minimum(quota[open_] + left // len(open_), sizes[open_])
+    known = np.full(len(data.y), UNKNOWN, np.int64)
+    for label, kept in zip(classes, quota, strict=True):
+        known[rng.permutation(np.flatnonzero(data.y == label))[:kept]] = label
+    return replace(data, labels=known, labels_seed=seed)
+
+
+def _digits(binarise: Binarisation | None, data_dir: str | Path | None) -> Dataset:
     from sklearn.datasets import load_digits
 
     images, y = load_digits(return_X_y=True)
     x = np.asarray(images / 16.0, np.float32)
     origin = "scikit-learn's load_digits, divided by 16 into [0, 1]"
-    return _split("digits", x, np.asarray(y, np.int64), binarise, held=360, image_shape=(8, 8), origin=origin)
+    return _split("digits", x, y.astype(np.int64), binarise or "threshold", held=360, image_shape=(8, 8), origin=origin)
 
 
-def _mnist(binarise: Binarisation, data_dir: str | Path | None) -> Dataset:
+def _mnist(binarise: Binarisation | None, data_dir: str | Path | None) -> Dataset:
     x, y, held, held_y = mnist.read(data_dir)
-    return _binarised(
+    return _dataset(
         "mnist",
         _scaled(x),
         _scaled(held),
-        binarise,
+        binarise or "dynamic",
         wheres=("mnist", "mnist"),
         image_shape=(x.shape[1], x.shape[2]),
         y=y.astype(np.int64),
@@ -192,6 +294,48 @@ def _scaled(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
+def _iris(binarise: Binarisation | None, data_dir: str | Path | None) -> Dataset:
+    from sklearn.datasets import load_iris
+
+    x, y = load_iris(return_X_y=True)
+    return _split("iris", x, y.astype(np.int64), binarise or "none", origin="scikit-learn's load_iris, in centimetres")
+
+
+def _wine(binarise: Binarisation | None, data_dir: str | Path | None) -> Dataset:
+    from sklearn.datasets import load_wine
+
+    x, y = load_wine(return_X_y=True)
+    origin = (
+        f"scikit-learn's load_wine, columns standardised by the mean and standard deviation (ddof 0) of all {len(x)} rows, "
+        "training and held-out together"
+    )
+    return _split("wine", (x - x.mean(0)) / x.std(0), y.astype(np.int64), binarise or "none", origin=origin)
+
+
+def _jsb(binarise: Binarisation | None, data_dir: str | Path | None) -> Dataset:
+    x, lengths, held, held_lengths = jsb.read(data_dir)
+    return _dataset(
+        "jsb",
+        x.astype(np.float32),
+        held.astype(np.float32),
+        binarise or "none",
+        wheres=("jsb", "jsb"),
+        lengths=lengths,
+        heldout_lengths=held_lengths,
+        origin="JSB chorales as piano rolls, 1 where a key sounds, 0 past a sequence's end",
+        split="held-out sequences are the usual test split (the validation split is left out)",
+    )
+
+
+_NAMED: dict[str, Callable[[Binarisation | None, str | Path | None], Dataset]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "iris": _iris,
+    "wine": _wine,
+    "jsb": _jsb,
+}
+
+
 def _split(
     name: str, x: np.ndarray, y: np.ndarray | None, binarise: Binarisation, held: int | None = None, **about: Any
 ) -> Dataset:
@@ -202,245 +346,18 @@ def _split(
     if y is not None:
         about |= {"y": y[~out], "heldout_y": y[out]}
     about["places"] = (np.flatnonzero(~out), np.flatnonzero(out))
-    _check_unit(x, name, binarise)  # before the split, so that an error counts rows as the source does
+    check_unit(x, name, binarise)  # before the split, so that an error counts rows as the source does
     about["split"] = f"{count} of {len(x)} rows held out by a fixed permutation (seed {SEED})"
-    return _binarised(name, x[~out], x[out], binarise, wheres=(name, name), **about)
+    return _dataset(name, x[~out], x[out], binarise, wheres=(name, name), **about)
 
 
-def _binarised(
+def _dataset(
     name: str, x: np.ndarray, heldout: np.ndarray, binarise: Binarisation, wheres: tuple[str, str], **about: Any
 ) -> Dataset:
+    """The parts put together, in one dtype."""
+    dtype = np.result_type(x, heldout)
+    x, heldout = x.astype(dtype, copy=False), heldout.astype(dtype, copy=False)
+    check_columns(x, wheres[0])
     for values, where in zip((x, heldout), wheres, strict=True):
-        _check_unit(values, where, binarise)
-    # Two streams: with one, training row n and held-out row n would share their uniforms.
-    train, held = np.random.default_rng(SEED).spawn(2)
-    if binarise == "threshold":
-        x, heldout = (np.asarray(values > 0.5, np.float32) for values in (x, heldout))
-    if binarise == "static":
-        x = _draw(train, x)
-    if binarise in ("static", "dynamic"):
-        heldout = _draw(held, heldout)
-    return Dataset(name, x, heldout, binarise, **about)
-
-
-def _draw(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
-    return np.asarray(rng.random(p.shape, np.float32) < p, np.float32)
-
-
-def _check_binarise(binarise: str) -> None:
-    if binarise not in BINARISATIONS:
-        raise InputError(
-            f"binarise was expected to be one of {', '.join(BINARISATIONS)} but is {binarise!r}"
-            f"{_suggestion(binarise, BINARISATIONS)}; choose one of them"
-        )
-
-
-def _check_unit(x: np.ndarray, where: str, binarise: Binarisation) -> None:
-    if binarise == "none":
-        return
-    if (spot := _first((x < 0) | (x > 1))) is not None:
-        raise InputError(
-            f"{where} was expected to hold values in [0, 1] to be binarised but has {x[spot]!s} in row {spot[0]}, "
-            f"column {spot[1]} (counting from 0); rescale the values, or use binarise none"
-        )
-
-
-def _rows(values: Any, where: str, fewest: int = 1, columns: int | None = None) -> np.ndarray:
-    """`values` as a fresh (N, D) float32 array in C order, or an InputError that says what is wrong with them."""
-    if np.ma.is_masked(values):
-        raise InputError(f"{where} was expected to have no masked values but has some; fill or drop them first")
-    array = _array(values, where)
-    if array.size == 0:
-        raise InputError(f"{where} was expected to hold rows of numbers but has shape {array.shape}; give it some")
-    if array.ndim != 2:
-        cure = f"({len(array)}, -1)" if array.ndim > 2 else "(-1, 1) if each number is a row, (1, -1) if all are one"
-        raise InputError(
-            f"{where} was expected to be 2-D (rows, columns) but is {array.ndim}-D with shape {array.shape}; "
-            f"reshape it to {cure}"
-        )
-    if len(array) < fewest:
-        raise InputError(f"{where} was expected to have at least {fewest} rows but has {len(array)}; give it more")
-    if columns is not None and array.shape[1] != columns:
-        raise InputError(
-            f"{where} was expected to have {columns} columns like the training rows but has {array.shape[1]}; "
-            "take both from the same table"
-        )
-    if (spot := _first(~np.isfinite(array))) is not None:
-        raise InputError(
-            f"{where} was expected to hold finite numbers but has {array[spot]!s} in row {spot[0]}, column {spot[1]} "
-            "(counting from 0); replace it or drop the row"
-        )
-    with np.errstate(over="ignore"):
-        rows = np.array(array, np.float32, order="C", copy=True)
-    if (spot := _first(~np.isfinite(rows))) is not None:
-        raise InputError(
-            f"{where} was expected to hold numbers that fit float32 (up to 3.4e38) but has {array[spot]!s} in row "
-            f"{spot[0]}, column {spot[1]} (counting from 0); rescale the values"
-        )
-    return rows
-
-
-def _labels(values: Any, count: int, where: str) -> np.ndarray | None:
-    if values is None:
-        return None
-    array = _array(values, where)
-    if array.shape != (count,):
-        raise InputError(
-            f"{where} was expected to hold one label for each of the {count} rows, shape ({count},), but has shape "
-            f"{array.shape}; give one integer a row"
-        )
-    # Written so that NaN fails too; 2**31 because engines hold labels as int32.
-    if (spot := _first(~((np.abs(array.astype(np.float64)) < 2**31) & (array == np.trunc(array))))) is not None:
-        raise InputError(
-            f"{where} was expected to hold integer labels below 2**31 but has {array[spot]!s} in row {spot[0]} "
-            "(counting from 0); number the classes 0, 1, 2 and so on"
-        )
-    return array.astype(np.int64)
-
-
-def _array(values: Any, where: str) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # whatever a foreign `__array__` raises
-        raise InputError(
-            f"{where} was expected to be an array of numbers but is not ({_reason(error)}); give a rectangular table of numbers"
-        ) from error
-    if array.dtype.name == "bfloat16":  # numpy itself knows this type only as raw bytes
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{where} was expected to hold real numbers, integers or booleans but has dtype {array.dtype}; "
-            "convert it first, for example by .astype('float32')"
-        )
-    return array
-
-
-def _first(bad: np.ndarray) -> tuple[int, ...] | None:
-    """Index of the first true entry in C order."""
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)) if bad.any() else None
-
-
-def _data_path(source: str) -> Path:
-    path = Path(source)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"expected a dataset's name ({', '.join(NAMES)}) or a path that ends in {', '.join(SUFFIXES)} but came "
-            f"{source!r}{_suggestion(source, NAMES)}; name one of these"
-        )
-    try:
-        path = path.expanduser()
-        if path.is_dir():
-            raise InputError(f"{path} was expected to be a file but is a directory; name a file in it")
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was expected to be a file but does not exist; check the path") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~name of nobody
-        raise InputError(f"{path} cannot be opened ({_reason(error)}); check path and permissions") from error
-    if empty:
-        raise InputError(f"{path} was expected to hold rows of numbers but is an empty file; write it again")
-    return path
-
-
-def _read_npy(path: Path) -> tuple[Any, Any]:
-    return _read_numpy(path, b"\x93NUMPY", lambda array: (array, None))
-
-
-def _read_npz(path: Path) -> tuple[Any, Any]:
-    def members(archive: Any) -> tuple[Any, Any]:
-        if "x" not in archive.files:
-            raise InputError(
-                f"{path} was expected to hold the key 'x' but has {', '.join(map(repr, archive.files)) or 'no keys'}; "
-                "save it by np.savez(path, x=rows) or np.savez(path, x=rows, y=labels)"
-            )
-        return archive["x"], archive["y"] if "y" in archive.files else None
-
-    return _read_numpy(path, b"PK", members)
-
-
-def _read_numpy(path: Path, magic: bytes, take: Callable[[Any], tuple[Any, Any]]) -> tuple[Any, Any]:
-    with path.open("rb") as file:
-        if file.read(len(magic)) != magic:
-            raise InputError(
-                f"{path} was expected to be a {path.suffix} file but does not begin like one; "
-                f"write it by {'np.save' if magic != b'PK' else 'np.savez'}, or give it the suffix of what it is"
-            )
-        file.seek(0)
-        try:
-            return take(np.load(file, allow_pickle=False))
-        except InputError:
-            raise
-        except Exception as error:  # broken bytes raise anything: BadZipFile, EOFError, ValueError, zlib.error ...
-            if "allow_pickle" in str(error):
-                raise InputError(
-                    f"{path} was expected to hold numbers but holds Python objects, which are never unpickled; "
-                    "save it again after .astype('float32')"
-                ) from error
-            raise InputError(f"{path} is broken or truncated ({_reason(error)}); write it again") from error
-
-
-def _read_csv(path: Path) -> tuple[Any, Any]:
-    skip = 0
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            first = next(filter(None, rows), [])
-            if not any(map(_is_number, first)):
-                skip = rows.line_num
-                first = next(filter(None, rows), [])
-        if not first:
-            return np.empty((0, 0)), None
-        options: dict[str, Any] = {"delimiter": ",", "ndmin": 2, "comments": None, "quotechar": '"'}
-        return np.loadtxt(path, skiprows=skip, encoding="utf-8-sig", **options), None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} was expected to be UTF-8 text but is not ({_reason(error)}); save it so") from error
-    except (ValueError, csv.Error) as error:
-        raise _csv_error(path, skip, error) from error
-
-
-def _csv_error(path: Path, skip: int, error: Exception) -> InputError:
-    """Read once more, slowly, for the line and column that the fast reader does not tell."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            width = None
-            for row in rows:
-                if rows.line_num <= skip or not row:
-                    continue
-                where, width = f"{path} line {rows.line_num}", width or len(row)
-                for column, cell in enumerate(row, 1):
-                    if not _is_number(cell):
-                        return InputError(
-                            f"{where}, column {column} (counting from 1) was expected to be a number but is "
-                            f"{cell[:40]!r}; correct it, and separate numbers by commas"
-                        )
-                if len(row) != width:
-                    return InputError(
-                        f"{where} (counting from 1) was expected to have {width} columns like the first row but has "
-                        f"{len(row)}; complete it"
-                    )
-    except csv.Error as other:
-        error = other
-    return InputError(f"{path} cannot be read as comma-separated numbers ({_reason(error)}); write it again")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python reads 1_000 as a number, no other program does
-
-
-def _suggestion(given: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(given.lower(), known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a library's message, fit to stand inside a sentence of ours."""
-    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
-    return text.splitlines()[0].rstrip(".").replace(". ", ", ")
-
-
-_READERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+        check_unit(values, where, binarise)
+    return Dataset(name, *binarised(x, heldout, binarise), binarise, **about)

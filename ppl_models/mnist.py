@@ -41,9 +41,9 @@ def read(data_dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, np
     Raises:
         InputError: files are missing from a directory that was named, cannot be fetched, or are not MNIST.
     """
-    named = data_dir if data_dir is not None else os.environ.get("PPL_DATA_DIR") or None
-    folder = Path(CACHE if named is None else named).expanduser() / "mnist"
-    if named is None:
+    parent, named = directory(data_dir)
+    folder = parent / "mnist"
+    if not named:
         for name in MD5:
             if _find(folder, name) is None:
                 _fetch(folder, name)
@@ -63,6 +63,12 @@ def read(data_dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, np
                 f"{images.shape} and {labels.shape}; replace them with the original ones"
             )
     return train_x, train_y, test_x, test_y
+
+
+def directory(data_dir: str | Path | None = None) -> tuple[Path, bool]:
+    """Where data are looked for, and whether that place was named: by the argument, else by PPL_DATA_DIR, else the cache."""
+    named = data_dir if data_dir is not None else os.environ.get("PPL_DATA_DIR") or None
+    return Path(CACHE if named is None else named).expanduser(), named is not None
 
 
 def _find(folder: Path, name: str) -> Path | None:

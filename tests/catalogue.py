@@ -13,39 +13,86 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
-from ppl_models import VAE, FactorAnalysis, GaussianMixture, SigmoidBeliefNet
+from ppl_models import (
+    CVAE,
+    M1,
+    M1M2,
+    M2,
+    VAE,
+    ConditionalBaseline,
+    FactorAnalysis,
+    GaussianMixture,
+    HierarchicalVAE,
+    LinearMarkov,
+    MarkovVAE,
+    MixtureVAE,
+    SigmoidBeliefNet,
+)
 from ppl_models.language import ENGINES
 from ppl_models.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Normal
 
 ROWS, COLUMNS = 5, 6
 
 
-def binary(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, 2, (ROWS, COLUMNS)).astype(float)
+Inputs = tuple[np.ndarray, ...]
+Data = Callable[[np.random.Generator], Inputs]
 
 
-def real(rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(0, 2, (ROWS, COLUMNS))
+def binary(rng: np.random.Generator) -> Inputs:
+    return (rng.integers(0, 2, (ROWS, COLUMNS)).astype(float),)
 
 
-def unit(rng: np.random.Generator) -> np.ndarray:
+def real(rng: np.random.Generator) -> Inputs:
+    return (rng.normal(0, 2, (ROWS, COLUMNS)),)
+
+
+def unit(rng: np.random.Generator) -> Inputs:
     x = rng.uniform(size=(ROWS, COLUMNS))
     x[0, :2] = 0, 1  # the ends belong to the support
-    return x
+    return (x,)
 
 
-def ternary(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, 3, (ROWS, COLUMNS)).astype(float)
+def ternary(rng: np.random.Generator) -> Inputs:
+    return (rng.integers(0, 3, (ROWS, COLUMNS)).astype(float),)
+
+
+def image(rng: np.random.Generator) -> Inputs:
+    return (rng.integers(0, 2, (ROWS, 16)).astype(float),)  # 4 × 4 pixels
+
+
+def labelled(data: Data, labels: tuple[int, ...]) -> Data:
+    """`data` and a label of each row, −1 where it is unknown."""
+    return lambda rng: (*data(rng), np.array(labels))
+
+
+def sequences(data: Data) -> Data:
+    """Sequences of 4 steps of 2 columns, zero past the end, and how many steps of each are real."""
+
+    def draw(rng: np.random.Generator) -> Inputs:
+        lengths = np.array([4, 1, 3, 2, 4])
+        x = np.stack([data(rng)[0][:, :2] for _ in range(4)], 1)
+        return x * (np.arange(4) < lengths[:, None])[..., None], lengths
+
+    return draw
 
 
 class Row(NamedTuple):
+    """One declaration in every contract test.
+
+    `data` draws what its methods take: a tuple of arrays in the order of its `inputs`, each with ROWS rows first, in the
+    support. Tests cut it to fewer rows. `unmoved` names the parameters that these data give no gradient.
+    """
+
     id: str
     declaration: Any
-    data: Callable[[np.random.Generator], np.ndarray]  # (ROWS, COLUMNS) in the support
+    data: Data
+    unmoved: frozenset[str] = frozenset()
 
 
 D = COLUMNS
+MIXED, KNOWN, UNKNOWN = (0, -1, 2, -1, 1), (0, 1, 2, 2, 1), (-1,) * ROWS
 CATALOGUE = [
     Row("vae-bernoulli", VAE(D, 2, (4,), Bernoulli()), binary),
     Row("vae-normal-fixed", VAE(D, 2, (4,), Normal(0.7)), real),
@@ -54,6 +101,26 @@ CATALOGUE = [
     Row("vae-categorical", VAE(D, 2, (4,), Categorical(3)), ternary),
     Row("vae-continuous-bernoulli", VAE(D, 2, (4,), ContinuousBernoulli()), unit),
     Row("vae-two-hidden", VAE(D, 2, (4, 3), activation="relu"), binary),
+    Row("vae-tanh", VAE(D, 2, (4,), activation="tanh"), binary),
+    Row("vae-conv", VAE(16, 2, (4,), network="conv", channels=(2, 3)), image),
+    Row("vae-conv-categorical", VAE(16, 2, (), Categorical(2), network="conv", channels=(2,)), image),
+    Row("hierarchical-vae", HierarchicalVAE(D, (3, 2), (4, 3)), binary),
+    Row("cvae-labels", CVAE(D, 2, (4,), num_classes=3), labelled(binary, KNOWN)),
+    Row("cvae-labels-fixed", CVAE(D, 2, (4,), Normal("per-dim"), num_classes=3, learned_prior=False), labelled(real, KNOWN)),
+    Row("cvae-one-quadrant", CVAE(16, 2, (4,), condition="quadrants"), image),
+    Row("cvae-quadrants-fixed", CVAE(16, 2, (4,), condition="quadrants", quadrants=3, learned_prior=False), image),
+    Row("conditional-baseline", ConditionalBaseline(16, (4,), condition="quadrants", quadrants=2), image),
+    Row("conditional-baseline-labels", ConditionalBaseline(D, (4,), num_classes=3), labelled(binary, KNOWN)),
+    Row("m1", M1(D, 2, (4,), num_classes=3), labelled(binary, MIXED)),
+    Row("m1-known", M1(D, 2, (4,), num_classes=3), labelled(binary, KNOWN)),
+    Row("m1-unknown", M1(D, 2, (4,), num_classes=3), labelled(binary, UNKNOWN),
+        frozenset({"classifier.0.weight", "classifier.0.bias"})),
+    Row("m2", M2(D, 3, 2, (4,)), labelled(binary, MIXED)),
+    Row("m2-known", M2(D, 3, 2, (4,)), labelled(binary, KNOWN)),
+    Row("m2-unknown", M2(D, 3, 2, (4,), Normal("learned")), labelled(real, UNKNOWN)),
+    Row("m1m2", M1M2(D, 3, 2, (4,)), labelled(binary, MIXED)),
+    Row("m1m2-known", M1M2(D, 3, 2, (4,)), labelled(binary, KNOWN)),
+    Row("m1m2-unknown", M1M2(D, 3, 2, (4,)), labelled(binary, UNKNOWN)),
     Row("sbn-1", SigmoidBeliefNet(D, 3), binary),
     Row("sbn-2", SigmoidBeliefNet(D, 3, num_layers=2), binary),
     Row("sbn-1-nonlinear", SigmoidBeliefNet(D, 3, hidden=(4,)), binary),
@@ -65,6 +132,10 @@ CATALOGUE = [
     Row("mixture-tied", GaussianMixture(D, 3, "tied"), real),
     Row("mixture-diagonal", GaussianMixture(D, 3, "diagonal"), real),
     Row("mixture-spherical", GaussianMixture(D, 3, "spherical"), real),
+    Row("mixture-vae", MixtureVAE(D, 2, (4,), num_components=3), binary),
+    Row("markov-vae", MarkovVAE(2, 2, 3, (4,), 3), sequences(binary)),
+    Row("markov-vae-normal", MarkovVAE(2, 2, 3, (), 3, Normal("per-dim")), sequences(real)),
+    Row("linear-markov", LinearMarkov(2, 3, 2), sequences(real)),
 ]
 IDS = [row.id for row in CATALOGUE]
 
@@ -93,7 +164,8 @@ class Recorded:
         return Recorded(self.name, self.batch_shape[:cut], self.batch_shape[cut:] + self.event_shape, self.choices)
 
     def mask(self, mask: Any) -> Recorded:
-        return self
+        batch_shape = np.broadcast_shapes(np.shape(mask), self.batch_shape)
+        return Recorded(self.name, batch_shape, self.event_shape, self.choices)
 
 
 def _elementwise(name: str) -> Callable[..., Recorded]:
@@ -105,6 +177,10 @@ def _elementwise(name: str) -> Callable[..., Recorded]:
 
 def _categorical(logits: Any) -> Recorded:
     return Recorded("Categorical", np.shape(logits)[:-1], (), np.shape(logits)[-1])
+
+
+def _one_hot_categorical(logits: Any) -> Recorded:
+    return Recorded("OneHotCategorical", np.shape(logits)[:-1], np.shape(logits)[-1:])
 
 
 def _multivariate(name: str) -> Callable[..., Recorded]:
@@ -128,17 +204,25 @@ class Recorder:
         Bernoulli=_elementwise("Bernoulli"), Normal=_elementwise("Normal"), Uniform=_elementwise("Uniform"),
         Categorical=_categorical, MultivariateNormal=_multivariate("MultivariateNormal"),
         LowRankMultivariateNormal=_multivariate("LowRankMultivariateNormal"),
-        Dirichlet=lambda c: Recorded("Dirichlet", np.shape(c)[:-1], np.shape(c)[-1:]),
+        Dirichlet=lambda c: Recorded("Dirichlet", np.shape(c)[:-1], np.shape(c)[-1:]), Gamma=_elementwise("Gamma"),
+        MixtureSameFamily=lambda _, of: Recorded("MixtureSameFamily", of.batch_shape[:-1], of.event_shape),
     )  # fmt: skip
     categorical = staticmethod(_categorical)
+    one_hot_categorical = staticmethod(_one_hot_categorical)
     continuous_bernoulli = staticmethod(_elementwise("ContinuousBernoulli"))
     whitened_normal = staticmethod(lambda loc, scale_tril, _: _multivariate("WhitenedNormal")(loc, scale_tril=scale_tril))
+    markov = staticmethod(
+        lambda step, initial, inputs, mask: step(np.broadcast_to(initial, (*mask.shape, len(initial))), inputs).to_event(1)
+    )
     softplus = staticmethod(lambda x: np.logaddexp(x, 0.0))
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
     sigmoid = staticmethod(lambda x: np.exp(-np.logaddexp(-x, 0.0)))
     log_softmax = staticmethod(lambda x: x - np.logaddexp.reduce(x, -1, keepdims=True))
     logsumexp = staticmethod(lambda x: np.logaddexp.reduce(x, -1))
     stop_gradient = staticmethod(lambda x: x)
+    gammaln = staticmethod(special.gammaln)
+    digamma = staticmethod(special.digamma)
+    trigamma = staticmethod(lambda x: special.polygamma(1, x))
 
     def __init__(self) -> None:
         self.sites: list[tuple[str, str, tuple[int, ...], tuple[tuple[str, int, int], ...]]] = []
@@ -183,10 +267,17 @@ class Recorder:
         return data[:rows]
 
     def factor(self, name: str, log_factor: Any) -> None:
-        self._record("sample", name, np.shape(log_factor))
+        self._record("sample", name, (*np.shape(log_factor), 0))  # both libraries give it an empty event
 
     def deterministic(self, name: str, value: Any) -> Any:
         return value
+
+    def scan(self, f: Any, carry: Any, *xs: Any, reverse: bool = False) -> Any:
+        order, outputs = range(xs[0].shape[-2])[:: -1 if reverse else 1], []
+        for t in order:
+            carry, y = f(carry, *(x[..., t, :] for x in xs))
+            outputs.append(y)
+        return np.stack(outputs[:: -1 if reverse else 1], -2)
 
     def conv(self, x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
         out = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[-2:], weight.shape[-2:], strict=True)]
@@ -197,21 +288,26 @@ class Recorder:
         return np.zeros((*x.shape[:-3], weight.shape[1], *out))
 
 
-def record(declaration: Any, x: np.ndarray, total: int | None = None) -> dict[str, Recorder]:
+def inputs(data: np.ndarray | Inputs) -> Inputs:
+    """The rows alone, or the tuple that a declaration takes, as that tuple."""
+    return data if isinstance(data, tuple) else (data,)
+
+
+def record(declaration: Any, data: np.ndarray | Inputs, total: int | None = None) -> dict[str, Recorder]:
     out = {}
     for method in ("model", "guide"):
         out[method] = Recorder()
-        getattr(declaration, method)(out[method], x, total=total)
+        getattr(declaration, method)(out[method], *inputs(data), total=total)
     return out
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def random_params(declaration: Any, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def random_params(declaration: Any, data: np.ndarray | Inputs, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Weights of scale 1 by name; positive ones exp of half a normal."""
     out: dict[str, np.ndarray] = {}
-    for recorder in record(declaration, x).values():
+    for recorder in record(declaration, data).values():
         for kind, name, shape, _ in recorder.sites:
             if kind == "param" and name not in out:
                 value = rng.normal(size=shape)
@@ -219,13 +315,15 @@ def random_params(declaration: Any, x: np.ndarray, rng: np.random.Generator) -> 
     return out
 
 
-def tail_latents(declaration: Any, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def tail_latents(declaration: Any, data: np.ndarray | Inputs, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """A value of every latent: out to 6 in each dimension for normals, any of the values of discrete ones."""
     out = {}
-    for name, fn in record(declaration, x)["guide"].draws.items():
+    for name, fn in record(declaration, data)["guide"].draws.items():
         shape = fn.batch_shape + fn.event_shape
         if fn.choices:
             out[name] = rng.integers(0, fn.choices, shape)
+        elif fn.name == "OneHotCategorical":
+            out[name] = np.eye(shape[-1])[rng.integers(0, shape[-1], fn.batch_shape)]
         elif fn.name == "Bernoulli":
             out[name] = rng.integers(0, 2, shape).astype(float)
         else:

@@ -13,14 +13,19 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from ppl_models import datasets, mnist
-from ppl_models.datasets import Dataset, from_arrays, load
+from inference.data import baseline, prepare
+from ppl_models import Bound, datasets, mnist
+from ppl_models.datasets import Dataset, from_arrays, load, with_labels
 from ppl_models.errors import InputError
+from ppl_models.likelihoods import Bernoulli, Categorical, Normal
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("PPL_DATA_DIR") or ROOT.parent / "shared" / "data")
@@ -96,13 +101,13 @@ FILES: list[tuple[str, str, bytes, bytes, tuple[str, ...]]] = [
     ("y-half", "a.npz", npz(x=GREY, y=[0] * 9 + [0.5]), npz(x=GREY, y=[0] * 9 + [1.0]), ("0.5 in row 9",)),
     ("y-nan", "a.npz", npz(x=GREY, y=[np.nan] * 10), npz(x=GREY, y=[True] * 10), ("nan in row 0",)),
     ("y-large", "a.npz", npz(x=GREY, y=[2**31] * 10), npz(x=GREY, y=[2**31 - 1] * 10), ("2147483648 in row 0",)),
-    ("nan", "a.npy", npy(put(GREY, (4, 2), np.nan)), npy(put(GREY, (4, 2), 9)), ("nan in row 4, column 2",)),
+    ("nan", "a.npy", npy(put(GREY, (4, 2), np.nan)), npy(put(GREY, (4, 2), 9)), ("nan in row 4, column 2", "missing=true")),
     ("inf", "a.npz", npz(x=put(GREY, (9, 0), -np.inf)), npz(x=put(GREY, (9, 0), -9)), ("-inf in row 9, column 0",)),
     ("float32", "a.npy", npy(put(GREY, (3, 1), -1e39)), npy(put(GREY, (3, 1), -3e38)), ("-1e+39 in row 3, column 1",)),
     ("csv-text", "a.csv", b"1,2\n3,abc\n", b"1,2\n3,4\n", ("line 2, column 2", "'abc'")),
     ("csv-text-late", "a.csv", b"a,b\n\n1,2\n3,4\n5,x\n", b"a,b\n\n1,2\n3,4\n5,6\n", ("line 5, column 2", "'x'")),
     ("csv-half-header", "a.csv", b"a,2\n1,2\n3,4\n", b"a,b\n1,2\n3,4\n", ("line 1, column 1", "'a'")),
-    ("csv-gap", "a.csv", b"1,2\n3,\n", b"1,2\n3,0\n", ("line 2, column 2", "''")),
+    ("csv-gap", "a.csv", b"1,2\n3,\n", b"1,2\n3,0\n", ("line 2, column 2", "''", "missing=true")),
     ("csv-ragged", "a.csv", b"1,2\n3,4,5\n", b"1,2\n3,4\n\n", ("line 2", "2 columns", "has 3")),
     ("csv-semicolons", "a.csv", b"a;b\n1;2\n3;4\n", b"a,b\n1,2\n3,4\n", ("line 2, column 1", "'1;2'", "commas")),
     ("csv-header-only", "a.csv", b"a,b\n", b'\xef\xbb\xbf"a","b, c"\r\n1,2\r\n3,4\r\n', ("rows of numbers",)),
@@ -122,6 +127,7 @@ def test_a_bad_file_is_refused_and_its_twin_read(
     path.write_bytes(good)
     data = load(str(path))
     assert_sound(data)
+    assert_sound(load(str(path), missing=True))
     assert data.name == file
     assert data.binarisation == "none"
     path.write_bytes(bad)
@@ -165,7 +171,8 @@ def test_bad_arrays_are_refused_and_their_twins_taken(bad: dict, good: dict, wor
 
 
 def assert_sound(data: Dataset) -> None:
-    assert data.x.dtype == data.heldout.dtype == np.float32
+    assert data.x.dtype == data.heldout.dtype
+    assert data.x.dtype in (np.float32, np.float64)
     assert data.x.flags.c_contiguous
     assert data.heldout.flags.c_contiguous
     assert data.x.shape[1] == data.heldout.shape[1]
@@ -284,15 +291,42 @@ def test_user_values_are_never_rescaled_and_formats_agree(tmp_path: Path) -> Non
     out = np.random.default_rng(0).permutation(5)[:1]
     for name in ("a.npy", "a.NPZ.npz", "a.csv"):
         data = load(tmp_path / name)
-        np.testing.assert_array_equal(data.x, np.delete(values, out, axis=0).astype(np.float32))
-        np.testing.assert_array_equal(data.heldout, values[out].astype(np.float32))
+        assert data.x.dtype == np.float64
+        np.testing.assert_array_equal(data.x, np.delete(values, out, axis=0))
+        np.testing.assert_array_equal(data.heldout, values[out])
 
 
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, np.float64, ">f8"])
-def test_real_dtypes_become_float32(dtype: type | str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        *[(dtype, np.float32) for dtype in (bool, np.int8, np.uint64, np.float16, np.float32, ">f4")],
+        *[(dtype, np.float64) for dtype in (np.float64, ">f8", np.longdouble)],
+    ],
+)
+def test_real_dtypes_become_float32_and_double_precision_stays(dtype: type | str, kept: type) -> None:
     data = from_arrays(np.eye(4).astype(dtype), heldout=np.eye(4).astype(dtype))
-    np.testing.assert_array_equal(data.x, np.eye(4, dtype=np.float32))
+    assert data.x.dtype == kept
+    np.testing.assert_array_equal(data.x, np.eye(4))
     assert_sound(data)
+
+
+def test_no_value_is_rounded() -> None:
+    tenth = np.array([[0.1], [0.7]])
+    np.testing.assert_array_equal(from_arrays(tenth, heldout=tenth).x, tenth)
+    for most in (2**24, -(2**24), 2**24 + 1, -(2**24) - 1):
+        data = from_arrays([[0], [1]], heldout=[[most]])  # each part by its own values, then one dtype for both
+        assert int(data.heldout[0, 0]) == most  # as Python numbers: numpy would compare in float32
+        assert_sound(data)
+    assert from_arrays([[2**24], [0]]).x.dtype == np.float32
+    assert from_arrays([[True], [False]], heldout=[[0.1]]).heldout.item() == 0.1
+
+
+@pytest.mark.parametrize("binarise", ["threshold", "static", "dynamic"])
+def test_binary_values_do_not_depend_on_the_precision(binarise: datasets.Binarisation) -> None:
+    single, double = from_arrays(GREY, binarise=binarise), from_arrays(GREY.astype(np.float64), binarise=binarise)
+    np.testing.assert_array_equal(single.x, double.x)
+    np.testing.assert_array_equal(single.heldout, double.heldout)
+    assert_sound(double)
 
 
 @pytest.mark.parametrize("binarise", datasets.BINARISATIONS)
@@ -462,6 +496,339 @@ def test_the_real_mnist() -> None:
     )
 
 
+# --- iris and wine ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "count"), [("iris", 150), ("wine", 178)])
+def test_named_tables_are_split_and_scaled_as_their_cards_say(name: str, count: int) -> None:
+    raw, labels = getattr(pytest.importorskip("sklearn.datasets"), f"load_{name}")(return_X_y=True)
+    data = load(name)
+    assert_sound(data)
+    assert data.places is not None
+    out = np.sort(np.random.default_rng(0).permutation(count)[: count // 5])
+    np.testing.assert_array_equal(data.places[1], out)
+    whole = np.empty(raw.shape)
+    whole[data.places[0]], whole[data.places[1]] = data.x, data.heldout
+    if name == "iris":
+        np.testing.assert_array_equal(whole, raw)
+        assert "in centimetres" in data.card
+    else:
+        np.testing.assert_allclose(whole, stats.zscore(raw, ddof=0), rtol=0, atol=1e-12)
+        assert "mean and standard deviation (ddof 0) of all 178 rows" in data.card
+    np.testing.assert_array_equal(data.y, np.delete(labels, out))
+    np.testing.assert_array_equal(data.heldout_y, labels[out])
+    assert data.num_classes == 3
+    assert "not binarised" in data.card
+    assert f"{count // 5} of {count} rows held out" in data.card
+    with pytest.raises(InputError, match=r"in \[0, 1\] to be binarised"):
+        load(name, binarise="static")
+
+
+# --- JSB chorales -----------------------------------------------------------------------------------------------------
+
+LENGTHS = {"train": [3, 1, 4], "valid": [9], "test": [2, 5]}
+
+
+@pytest.fixture
+def chorales(tmp_path: Path) -> Path:
+    """A data directory with six random chorales, packed as the real ones are."""
+    rng, parts = np.random.default_rng(5), {}
+    for part, lengths in LENGTHS.items():
+        parts[part] = np.packbits(rng.integers(0, 2, (sum(lengths), 88), np.uint8), axis=1)
+        parts[f"{part}_lengths"] = np.array(lengths)
+    (tmp_path / "jsb").mkdir()
+    (tmp_path / "jsb" / "jsb_chorales.npz").write_bytes(npz(num_keys=88, **parts))
+    return tmp_path
+
+
+def test_chorales_are_unpacked_and_padded(chorales: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load("jsb", data_dir=chorales)
+    assert data.x.shape == (3, 5, 88)  # 5 steps: the longest training or test sequence, not the validation's 9
+    assert data.heldout.shape == (2, 5, 88)
+    assert data.x.dtype == data.heldout.dtype == np.float32
+    stored = np.load(chorales / "jsb" / "jsb_chorales.npz")
+    for part, rows, lengths in (("train", data.x, data.lengths), ("test", data.heldout, data.heldout_lengths)):
+        assert lengths is not None
+        assert lengths.dtype == np.int64
+        np.testing.assert_array_equal(lengths, LENGTHS[part])
+        steps = np.concatenate([row[:length] for row, length in zip(rows, lengths, strict=True)])
+        np.testing.assert_array_equal(np.packbits(steps.astype(np.uint8), axis=1), stored[part])
+        assert all(not row[length:].any() for row, length in zip(rows, lengths, strict=True))
+    assert "3 training and 2 held-out sequences of up to 5 steps of 88 columns" in data.card
+    assert data.inputs(("lengths", "x"))[0] is data.lengths
+    assert data.inputs(("lengths", "x"), heldout=True)[1] is data.heldout
+    monkeypatch.setenv("PPL_DATA_DIR", str(chorales))
+    np.testing.assert_array_equal(load("jsb").x, data.x)
+
+
+def test_absent_chorales_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PPL_DATA_DIR", raising=False)
+    monkeypatch.setattr(mnist, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("the network was used"))
+    for folder, ask in (("cache", lambda: load("jsb")), ("named", lambda: load("jsb", data_dir=tmp_path / "named"))):
+        with pytest.raises(InputError) as caught:
+            ask()
+        message = str(caught.value)
+        assert str(tmp_path / folder / "jsb" / "jsb_chorales.npz") in message
+        assert "not downloaded" in message
+        assert one_sentence(message), message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": None}, "'train'"),
+        ({"test_lengths": None}, "'test_lengths'"),
+        ({"train_lengths": [3, 1, 5]}, "add up"),
+        ({"train_lengths": [3, 0, 5]}, "add up"),
+        ({"train_lengths": [3.0, 1.0, 4.0]}, "add up"),
+        ({"test": np.zeros((7, 10), np.uint8)}, "88 keys"),
+        ({"test": np.zeros((7, 11))}, "bit-packed"),
+        ({"test": np.array([object()])}, "never unpickled"),
+    ],
+)
+def test_a_file_that_does_not_hold_chorales_is_refused(chorales: Path, change: dict, words: str) -> None:
+    path = chorales / "jsb" / "jsb_chorales.npz"
+    parts = {**np.load(path), **change}
+    path.write_bytes(npz(**{key: value for key, value in parts.items() if value is not None}))
+    with pytest.raises(InputError, match=words) as caught:
+        load("jsb", data_dir=chorales)
+    assert str(path) in str(caught.value)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="broken or truncated"):
+        load("jsb", data_dir=chorales)
+
+
+@pytest.mark.skipif(not (REAL / "jsb").is_dir(), reason="the real chorales are not here")
+def test_the_real_chorales() -> None:
+    data = load("jsb", data_dir=REAL)
+    assert data.x.shape == (229, 160, 88)
+    assert data.heldout.shape == (77, 160, 88)
+    assert data.lengths is not None
+    assert data.heldout_lengths is not None
+    assert (data.lengths.sum(), data.heldout_lengths.sum()) == (13807, 4725)
+    assert data.x.sum(2).max() == data.heldout.sum(2).max() == 4  # four voices
+    keys = np.flatnonzero(np.concatenate([data.x, data.heldout]).any((0, 1)))
+    assert (keys[0] + 21, keys[-1] + 21) == (43, 96)  # MIDI numbers: the known range of the set; wrong bit order shifts it
+
+
+# --- labels and inputs ------------------------------------------------------------------------------------------------
+
+
+def labelled(y: object, **more: object) -> Dataset:
+    count = len(np.asarray(y))
+    return from_arrays(np.eye(count), heldout=np.eye(count)[:2], name="some", y=y, **more)  # pyright: ignore
+
+
+def test_known_labels_are_balanced_true_and_drawn_by_the_seed() -> None:
+    data = load("digits")
+    some = with_labels(data, 103, seed=4)
+    assert data.y is not None
+    assert some.labels is not None
+    assert some.labels.dtype == np.int64
+    known = some.labels >= 0
+    np.testing.assert_array_equal(some.labels[known], data.y[known])
+    assert set(some.labels[~known]) == {-1}
+    assert sorted(np.bincount(some.labels[known])) == [10] * 7 + [11] * 3
+    assert "; 103 of 1437 labels known (seed 4)" in some.card
+    assert data.labels is None
+    np.testing.assert_array_equal(with_labels(some, 103, seed=4).labels, some.labels)
+    assert not np.array_equal(with_labels(data, 103, seed=5).labels, some.labels)
+    np.testing.assert_array_equal(with_labels(data, len(data.y)).labels, data.y)
+    ones = [with_labels(data, 11, seed).inputs(("labels",))[0] for seed in range(20)]
+    gainers = {tuple(np.bincount(part[part >= 0])) for part in ones}
+    assert len(gainers) > 3  # the remainder goes to random classes
+
+
+def test_known_labels_fall_on_every_row_of_a_class() -> None:
+    data = labelled(np.repeat([0, 1], 4))
+    counts = sum(with_labels(data, 4, seed).inputs(("labels",))[0] >= 0 for seed in range(400))
+    # Each row is kept with probability 1/2: within 5 standard deviations.
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(100)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ((5, 5, 5), 9, [[3, 3, 3]]),
+        ((1, 9, 9), 9, [[1, 4, 4]]),
+        ((1, 2, 9), 10, [[1, 2, 7]]),
+        ((1, 9, 9), 10, [[1, 4, 5], [1, 5, 4]]),
+        ((2, 2, 2), 6, [[2, 2, 2]]),
+    ],
+)
+def test_small_classes_give_all_and_others_share_the_rest(sizes: tuple, count: int, expected: list) -> None:
+    data = labelled(np.repeat([0, 1, 4], sizes))  # classes need not be consecutive
+    for seed in range(5):
+        (known,) = with_labels(data, count, seed).inputs(("labels",))
+        assert [int((known == label).sum()) for label in (0, 1, 4)] in expected
+
+
+def test_a_number_of_labels_that_cannot_be_known_is_refused() -> None:
+    data = labelled([0, 1, 1, 2, -1])
+    for count in (3, 4):
+        assert with_labels(data, count).labels is not None
+    for count in (2, 0, 5):
+        with pytest.raises(InputError, match=rf"from 3, one for each class of some, to 4, all that it has, but is {count};"):
+            with_labels(data, count)
+    for bare in (from_arrays(GREY), labelled([-1, -1])):
+        with pytest.raises(InputError, match="has none; give an .npz file with the key y"):
+            with_labels(bare, 3)
+
+
+def test_inputs_are_what_a_declaration_asks_for() -> None:
+    data = labelled([2, 0, 1, -1], heldout_y=[1, 5])
+    x, labels = data.inputs(("x", "labels"))
+    assert x is data.x
+    np.testing.assert_array_equal(labels, [2, 0, 1, -1])
+    held_labels, held_x = data.inputs(("labels", "x"), heldout=True)
+    assert held_x is data.heldout
+    np.testing.assert_array_equal(held_labels, [-1, -1])  # a semi-supervised model never sees them
+    assert held_labels.dtype == np.int64
+    np.testing.assert_array_equal(data.inputs(("y",), heldout=True)[0], [1, 5])
+    assert data.num_classes == 6
+    with pytest.raises(InputError, match="training row 3 .* has -1"):
+        data.inputs(("y",))
+    np.testing.assert_array_equal(with_labels(data, 3).inputs(("labels",))[0], [2, 0, 1, -1])
+    np.testing.assert_array_equal(replace(data, labels=np.array([-1, 0, -1, -1])).inputs(("labels",))[0], [-1, 0, -1, -1])
+
+    bare = from_arrays(GREY, name="some")
+    np.testing.assert_array_equal(bare.inputs(("labels",))[0], [-1] * 8)
+    for ask, words in (
+        (lambda: bare.inputs(("y",)), "training rows of some have none; give an .npz file with the key y"),
+        (lambda: labelled([0, 1]).inputs(("y",), heldout=True), "held-out rows of some have none"),
+        (lambda: data.inputs(("x", "lengths")), "training rows of some are not sequences"),
+        (lambda: bare.num_classes, "labels were expected but some has none"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            ask()
+        assert one_sentence(str(caught.value).replace(".npz", "")), str(caught.value)
+    with pytest.raises(ValueError, match="'z'") as wrong:
+        data.inputs(("x", "z"))
+    assert not isinstance(wrong.value, InputError)  # the declaration is wrong, not the data
+
+
+# --- missing entries --------------------------------------------------------------------------------------------------
+
+HOLES = put(put(GREY, (4, 2), np.nan), (0, 0), np.nan)
+
+
+def test_missing_entries_are_kept_where_allowed(tmp_path: Path) -> None:
+    text = "\n".join(",".join("" if np.isnan(v) else repr(float(v)) for v in row) for row in HOLES)
+    (tmp_path / "empty.csv").write_text(f",a,b\n{text}\n")
+    (tmp_path / "mixed.csv").write_text(f"{text}\n".replace(",,", ", NaN ,").replace(",\n", ",NA\n"))
+    np.save(tmp_path / "a.npy", HOLES)
+    np.savez(tmp_path / "a.npz", x=HOLES)
+    for name in ("empty.csv", "mixed.csv", "a.npy", "a.npz"):
+        data = load(tmp_path / name, missing=True)
+        assert data.places is not None
+        np.testing.assert_array_equal(data.x, HOLES[data.places[0]])
+        np.testing.assert_array_equal(data.heldout, HOLES[data.places[1]])
+        assert "; 2 of 30 entries missing" in data.card
+        with pytest.raises(InputError, match="missing=true"):
+            load(tmp_path / name)
+        data = load(tmp_path / name, heldout=tmp_path / "a.npy", missing=True)
+        np.testing.assert_array_equal(data.heldout, HOLES)
+    assert "missing" not in from_arrays(GREY, missing=True).card
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"x": put(HOLES, (1, 1), np.inf)}, "inf in row 1, column 1 .*; replace it or drop the row$"),
+        ({"heldout": put(HOLES, (1, 1), np.inf)}, "some heldout .* inf in row 1"),
+        ({"x": put(HOLES, (4, 1), 1e39)}, "1e\\+39 in row 4"),
+        ({"x": np.where(np.arange(10)[:, None] == 7, np.nan, HOLES)}, "some x .* row 7 .* is entirely missing"),
+        ({"heldout": [[0, 1, 2], [np.nan] * 3]}, "some heldout .* row 1 .* is entirely missing"),
+        ({"x": np.where(np.arange(3) == 1, np.nan, HOLES)}, "some .* column 1 .* is entirely missing in the training rows"),
+        ({"binarise": "static"}, "to be binarised but has nan in row 0, column 0"),
+    ],
+)
+def test_what_stays_refused_among_missing_entries(more: dict, words: str) -> None:
+    assert_sound(from_arrays(HOLES, heldout=HOLES, name="some", missing=True))
+    with pytest.raises(InputError, match=words) as caught:
+        from_arrays(**{"x": HOLES, "name": "some", "missing": True, **more})
+    assert one_sentence(str(caught.value)), str(caught.value)
+
+
+def test_a_column_seen_only_among_heldout_rows_is_refused() -> None:
+    held = np.random.default_rng(0).permutation(10)[:2]
+    holes = GREY.copy()
+    holes[np.delete(np.arange(10), held), 1] = np.nan
+    with pytest.raises(InputError, match="column 1 .* in the training rows"):
+        from_arrays(holes, missing=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,2\n3,n/a\n", "line 2, column 2 .* 'n/a'"),
+        ("1,2\n,1_000\n", "line 2, column 2 .* '1_000'"),
+        ("1,2\n3,\n4\n", "line 3 .* 2 columns .* has 1"),
+        (",\n1,2\n3,4\n", "row 0 .* entirely missing"),  # no header: it names nothing
+    ],
+)
+def test_a_csv_with_gaps_is_still_checked(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        load(tmp_path / "a.csv", missing=True)
+
+
+# --- data meets model -------------------------------------------------------------------------------------------------
+
+
+def test_missing_entries_meet_only_models_that_take_them() -> None:
+    data = from_arrays(HOLES, name="some", missing=True)
+    assert data.places is not None
+    takes, refuses = (SimpleNamespace(data_dim=3, likelihood=Normal(), missing=missing) for missing in (True, False))
+    assert prepare(data, takes) is data
+    assert prepare(data, Bound(print, print)) is data  # a user's own functions answer for themselves
+    np.testing.assert_array_equal(prepare(HOLES, takes).x, data.x)
+    with pytest.raises(InputError, match=r"no missing entries, but row 0, column 0 \(counting from 0\) of some is missing"):
+        prepare(data, refuses)
+    with pytest.raises(InputError, match="no missing entries"):
+        prepare(data, SimpleNamespace(data_dim=3))
+    with pytest.raises(InputError, match="nan in row 0, column 0 .* [(]--set missing=true[)]"):
+        prepare(HOLES, refuses)
+    for likelihood in (Bernoulli(), Categorical(2)):
+        holes = np.where(np.isnan(HOLES), np.nan, HOLES > 0.5)
+        prepare(holes, SimpleNamespace(data_dim=3, likelihood=likelihood, missing=True))
+        with pytest.raises(InputError, match="row 3, column 1 .* is 2.5"):
+            prepare(put(holes, (3, 1), 2.5), SimpleNamespace(data_dim=3, likelihood=likelihood, missing=True))
+
+
+def test_sequences_meet_models_of_their_columns(chorales: Path) -> None:
+    data = load("jsb", data_dir=chorales)
+    model = SimpleNamespace(data_dim=88, likelihood=Bernoulli(), inputs=("x", "lengths"))
+    assert prepare(data, model) is data
+    with pytest.raises(InputError, match="takes plain rows, but those of jsb are sequences"):
+        prepare(data, SimpleNamespace(data_dim=88, likelihood=Bernoulli()))
+    with pytest.raises(InputError, match="data_dim=5 columns, but jsb has 88"):
+        prepare(data, SimpleNamespace(data_dim=5))
+    data.heldout[1, 4, 7] = 3
+    with pytest.raises(InputError, match="held-out row 1, step 4, column 7 .* is 3"):
+        prepare(data, model)
+
+
+def test_the_baseline_counts_each_step_and_each_observed_entry_once(chorales: Path) -> None:
+    data = load("jsb", data_dir=chorales)
+    assert data.lengths is not None
+    on = np.zeros(88) + 0.5
+    for row, length in zip(data.x, data.lengths, strict=True):
+        on += row[:length].sum(0)
+    p = on / (data.lengths.sum() + 1)
+    known = [stats.bernoulli(p).logpmf(row[:length]).sum() for row, length in zip(data.heldout, LENGTHS["test"], strict=True)]
+    found = baseline(SimpleNamespace(likelihood=Bernoulli()), data)
+    assert found is not None
+    assert found.value == pytest.approx(np.mean(known), rel=1e-9)
+
+    data = from_arrays(HOLES, heldout=HOLES[:5], missing=True)
+    known = stats.norm(np.nanmean(HOLES, 0), np.nanstd(HOLES, 0)).logpdf(HOLES[:5])
+    found = baseline(SimpleNamespace(), data)
+    assert found is not None
+    assert found.value == pytest.approx(np.nansum(known, 1).mean(), rel=1e-9)
+
+
 def test_the_module_loads_no_engine_and_no_scikit_learn() -> None:
     code = (
         "import sys, ppl_models.datasets as d; d.from_arrays([[1], [2]]); "
@@ -469,4 +836,4 @@ def test_the_module_loads_no_engine_and_no_scikit_learn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-    assert set(datasets.NAMES) == set(datasets.DATASETS) == {"digits", "mnist"}
+    assert set(datasets.NAMES) == set(datasets.DATASETS) == {"digits", "mnist", "iris", "wine", "jsb"}

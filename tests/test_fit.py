@@ -231,11 +231,11 @@ def test_heldout_rows_need_be_a_multiple_of_nothing(engine):
     """Factor analysis has no noise in its bound, so that each row has one value in whatever company."""
     x, params = correlated(100).x, fit(FACTORS, correlated(), engine=engine, epochs=3, batch=8, lr=0.05).params
     bound = bind(FACTORS, engine, total=48)
-    whole = HELDOUT[engine](params, *bound, x, 0)
+    whole = HELDOUT[engine](params, *bound, (x,), 0)
     assert whole.shape == (len(x),)
     assert np.ptp(whole) > 1
     for rows, chunk in ((7, 1000), (1, 1000), (7, 3), (7, 7), (10, 4)):
-        found = HELDOUT[engine](params, *bound, x[:rows], 1, chunk)
+        found = HELDOUT[engine](params, *bound, (x[:rows],), 1, chunk)
         np.testing.assert_allclose(found, whole[:rows], rtol=1e-5)
 
 
@@ -244,7 +244,7 @@ def test_a_fit_is_held_to_its_heldout_rows(engine):
     data = correlated()
     few = from_arrays(data.x, heldout=data.heldout[:7])
     found = fit(FACTORS, few, engine=engine, epochs=2, batch=8, lr=0.05)
-    values = HELDOUT[engine](found.params, *found.bound, few.heldout, 0)
+    values = HELDOUT[engine](found.params, *found.bound, (few.heldout,), 0)
     np.testing.assert_allclose(found.heldout_elbo.value, values.mean(), rtol=1e-5)
     assert abs(found.heldout_elbo.value - found.heldout_log_likelihood.value) < 1e-4
 
@@ -253,7 +253,7 @@ def test_a_fit_is_held_to_its_heldout_rows(engine):
 def test_heldout_draws_are_fixed_by_the_seed(engine):
     model, x = SigmoidBeliefNet(4, 3), binary(30)
     params = fit(model, from_arrays(x), engine=engine, epochs=1).params
-    first, again, others = (HELDOUT[engine](params, *bind(model, engine, total=24), x, seed) for seed in (2, 2, 3))
+    first, again, others = (HELDOUT[engine](params, *bind(model, engine, total=24), (x,), seed) for seed in (2, 2, 3))
     np.testing.assert_array_equal(first, again)
     assert (first != others).any()
 

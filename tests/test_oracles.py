@@ -76,7 +76,7 @@ def test_one_draw_from_the_exact_posterior_gives_log_evidence(engine: str, isotr
 
 def shared_evidence(engine: str, declaration: Any, params: dict, x: np.ndarray) -> np.ndarray:
     with exact(engine):
-        return shared(engine).log_evidence(declaration, params, x)
+        return shared(engine).log_evidence(declaration, params, (x,))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from inference import plots, report
+from inference import images, numbers, plots, report
 
 NASTY = "<script>alert('x')</script>$\\frac{$.npz"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -107,7 +107,27 @@ def history(epochs=6):
 
 def pictures():
     x = np.random.default_rng(0).random((20, 64))
-    return {"data": x, "reconstructions": x, "samples": 3 * x - 1, "manifold": x[:9].reshape(3, 3, 64)}
+    holes = np.stack([x[:4], np.where(x[:4] > 0.5, np.nan, x[:4]), x[:4]], 1)
+    grids = dict.fromkeys(("manifold", "classes", "analogies", "interpolations", "traversals"), x[:9].reshape(3, 3, 64))
+    return {"data": x, "reconstructions": x, "samples": 3 * x - 1, "imputations": holes, **grids}
+
+
+def evaluated():
+    return {
+        "log_likelihood": {"value": -85.31, "low": -85.9, "high": -84.7}, "kind": "importance-sampled", "bound": "L_5000",
+        "num_samples": 5000, "standard_error_sampling": 0.012, "standard_error_rows": 0.3, "shortfall": 0.05,
+        "elbo": around(-89.0, 0.01), "gap": around(3.7, 0.01), "effective_samples": 41.5, "rows": 10_000,
+        "binarisation": NASTY, "kl": {"z": [0.5, 2.5, 0.001], "y": 1.2}, "active_units": {"z": 2},
+        "variances": {"z": [0.3, 0.9, 0.001]}, "threshold": 0.01,
+    }  # fmt: skip
+
+
+def swept():
+    return [
+        {"latent_dim": d, "heldout_elbo": around(-110 + d, 0.01), "log_likelihood": around(-105 + d, 0.01) if d < 20 else None,
+         "kl": 3.0 + d, "active_units": d, "seconds": 20.0 * d}
+        for d in (2, 5, 10, 20)
+    ]  # fmt: skip
 
 
 def nulled(tree):
@@ -123,6 +143,7 @@ PAGES = {
     "compare": lambda: report.compare_report(compared(), pictures(), (8, 8)),
     "compare-flat": lambda: report.compare_report(compared(), pictures(), None),
     "fit": lambda: report.fit_report(fitted(), history(), pictures(), (8, 8)),
+    "fit-evaluated": lambda: report.fit_report(fitted() | {"evaluation": evaluated()}, history(), pictures(), (8, 8)),
     "fit-flat": lambda: report.fit_report(fitted(), history(), {"samples": np.ones((3, 5))}, None),
 }
 
@@ -178,6 +199,46 @@ def test_whatever_is_given_is_escaped():
         assert "&lt;script&gt;" in html
 
 
+def test_an_evaluation_says_how_log_likelihood_was_found_and_how_latents_are_used():
+    html = report.fit_report(fitted() | {"evaluation": evaluated()}, history(), {}, None)
+    text = " ".join(parsed(html).text)
+    assert "−85.3 nats per datum (−85.9 to −84.7)" in text
+    assert "L_5000, a lower bound in expectation" in text
+    assert "sampling 0.0120, of rows 0.300" in text
+    assert "2 of 3 in z" in text
+    assert "dimension of z" in html
+    assert html.count("opacity: 0.35") == 1  # the third unit alone is not active
+    closed = report.fit_report(fitted() | {"evaluation": evaluated() | {"kind": "exact"}}, history(), {}, None)
+    assert "in closed form" in closed
+    assert "lower bound" not in closed
+    assert "Latent dimensions" not in report.fit_report(fitted(), history(), {}, None)
+
+
+def test_pictures_that_are_images_are_shown_with_captions():
+    html = report.fit_report(fitted(), history(), pictures(), (8, 8))
+    for title, caption in report._GRIDS.values():
+        assert title in html
+        assert caption in html
+    assert html.count("<img") == 8
+    assert report.fit_report(fitted(), history(), pictures(), None).count("<img") == 2
+
+
+def test_a_sweep_shows_every_fit():
+    shared = {"command": "ppl fit vae --set latent_dim=2,5,10,20", "verdict_sentence": "20 is best.", "model": "vae"}
+    html = report.sweep_report(swept(), "latent_dim", shared)
+    parser = parsed(html)
+    assert "svg" in parser.tags
+    cells = " ".join(parser.text)
+    for row in swept():
+        assert report.nats(row["heldout_elbo"]).split(" (")[0] in cells
+    assert html.count("<tr>") == 5
+    assert html == report.sweep_report(swept(), "latent_dim", shared)
+    named = [{"likelihood": name, "heldout_elbo": around(-3.0, 0.1)} for name in ("normal", NASTY)]
+    assert "<script" not in report.sweep_report(named, "likelihood", {})
+    parsed(report.sweep_report(nulled(swept()), "latent_dim", {}))
+    parsed(report.sweep_report([], "latent_dim", {}))
+
+
 def test_nulls_do_no_harm():
     results = nulled(compared())
     assert "–" in report.compare_report(results, {}, None)
@@ -185,6 +246,7 @@ def test_nulls_do_no_harm():
     bare = {key: None for key in results} | {"estimators": [{"name": "score", "applicable": True}]}
     parsed(report.compare_report(bare, {}, None))
     parsed(report.fit_report({}, [], {}, None))
+    parsed(report.fit_report({"evaluation": nulled(evaluated())}, [], {}, None))
     parsed(report.compare_report({}, {}, None))
 
 
@@ -222,7 +284,7 @@ def test_a_range_beyond_the_unit_interval_is_scaled_and_printed():
 
 def test_tiles_hold_every_image_and_blank_gaps():
     stack = np.arange(5.0)[:, None] * np.ones((5, 6))
-    grid = plots.tiles(stack, 2, (2, 3))
+    grid = images.tiles(stack, 2, (2, 3))
     assert grid.shape == (8, 7)
     assert np.isnan(grid[2]).all()
     assert np.isnan(grid[:, 3]).all()
@@ -236,7 +298,7 @@ def test_tiles_hold_every_image_and_blank_gaps():
      (9.999e5, "1.00×10⁶"), (1.5e-7, "1.50×10⁻⁷"), (float("nan"), "–")],
 )  # fmt: skip
 def test_numbers(value, text):
-    assert plots.number(value) == text
+    assert numbers.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -245,7 +307,7 @@ def test_numbers(value, text):
      (312.4, "5 min 12 s"), (8000.0, "2 h 13 min")],
 )  # fmt: skip
 def test_seconds(value, text):
-    assert plots.seconds(value).replace("\u00a0", " ") == text
+    assert numbers.seconds(value).replace("\u00a0", " ") == text
 
 
 def test_a_bound_has_the_digits_that_its_interval_bears():

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from ppl_models import InputError
 
+from .doubly_reparameterised import DoublyReparameterised
 from .enumerate import Enumerate
 from .leave_one_out import LeaveOneOut
 from .path_only import PathOnly
@@ -28,6 +29,7 @@ ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
     "pathwise": Pathwise,
     "pathwise-kl": lambda: Pathwise(analytic_kl=True),
     "path-only": PathOnly,
+    "doubly-reparameterised": DoublyReparameterised,
     "score": Score,
     "running-mean": lambda: Score(RunningMean()),
     "leave-one-out": lambda: Score(LeaveOneOut()),
@@ -62,6 +64,10 @@ class SiteEstimator(Protocol):
         ...
 
 
+#: What is maximised: the ELBO, or the K-sample bound L_K of importance-weighted autoencoders.
+NAMES = {"elbo": "ELBO", "iwae": "K-sample bound"}
+BOUNDS = tuple(NAMES)
+
 Spec = str | SiteEstimator | Mapping[str, "str | SiteEstimator"] | None
 Plan = dict[str, SiteEstimator]
 
@@ -88,11 +94,12 @@ def default(site: Latent) -> SiteEstimator:
     return Score(LeaveOneOut())
 
 
-def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
+def resolve(spec: Spec, latents: Sequence[Latent], bound: str = "elbo") -> Plan:
     """The estimator of each latent site.
 
     Raises:
-        InputError: A name is unknown, a pattern matches no site, or a named estimator does not apply at its site.
+        InputError: A name is unknown, a pattern matches no site, or a named estimator does not apply at its site or to
+            the bound.
     """
     patterns: Mapping[str, Any] = spec if isinstance(spec, Mapping) else {} if spec in (None, "auto") else {"*": spec}
     chosen = {pattern: named(e) if isinstance(e, str) else e for pattern, e in patterns.items()}
@@ -101,6 +108,7 @@ def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
         if pattern != "*" and not any(fnmatchcase(name, pattern) for name in names):
             raise InputError(f"no latent site matches '{pattern}'; the guide's sites are {', '.join(names) or 'none'}.")
     plan: Plan = {}
+    drawn = {site.name for site in latents if site.distribution != "Delta"}
     for site in latents:
         if not site.in_model:
             raise InputError(f"the guide draws '{site.name}', which the model does not have; rename one of them.")
@@ -110,7 +118,13 @@ def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
         estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site)
         if (reason := estimator.refusal(site)) is not None:
             raise InputError(f"estimator '{estimator.name}' does not apply: {reason}.")
+        if bound not in estimator.unbiased_for:
+            use = {"elbo": "path-only, which it comes to there", "iwae": "pathwise or doubly-reparameterised"}[bound]
+            raise InputError(f"estimator '{estimator.name}' does not apply: at site '{site.name}' it does not estimate the "
+                             f"{NAMES[bound]}; use {use}.")  # fmt: skip
         plan[site.name] = estimator
+    if len({isinstance(e, DoublyReparameterised) for n, e in plan.items() if n in drawn}) > 1:
+        raise InputError("doubly-reparameterised is an estimator of all latents together; name it for every site or for none.")
     rows = prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
     if rows > MAX_ROWS:
         raise InputError(f"the enumerated sites have {rows} joint values, more than the {MAX_ROWS} that are enumerated; "
@@ -118,14 +132,20 @@ def resolve(spec: Spec, latents: Sequence[Latent]) -> Plan:
     return plan
 
 
-def num_samples(plan: Plan) -> int:
+def num_samples(plan: Plan, at_least: int = 1) -> int:
     """How many independent samples of the program the plan draws at each row of enumerated values."""
-    return max((e.num_particles for e in plan.values()), default=1)
+    return max([at_least, *(e.num_particles for e in plan.values())])
 
 
-def evaluations(plan: Plan, latents: Sequence[Latent]) -> int:
+def doubly(plan: Plan) -> bool:
+    """Whether the plan is the doubly reparameterised one."""
+    return any(isinstance(e, DoublyReparameterised) for e in plan.values())
+
+
+def evaluations(plan: Plan, latents: Sequence[Latent], num_particles: int = 1) -> int:
     """Evaluations of model and guide that one gradient costs."""
-    return num_samples(plan) * prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
+    rows = prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
+    return (1 + doubly(plan)) * num_samples(plan, num_particles) * rows
 
 
 def controls(plan: Plan) -> dict[str, Any]:
@@ -138,5 +158,5 @@ def stateful(plan: Plan) -> tuple[str, ...]:
     return tuple(name for name, control in controls(plan).items() if isinstance(control, RunningMean))
 
 
-__all__ = ["ESTIMATORS", "STOCK", "Enumerate", "Latent", "LeaveOneOut", "PathOnly", "Pathwise", "RunningMean", "Score",
-           "SiteEstimator", "Spec", "resolve"]  # fmt: skip
+__all__ = ["BOUNDS", "ESTIMATORS", "STOCK", "DoublyReparameterised", "Enumerate", "Latent", "LeaveOneOut", "PathOnly",
+           "Pathwise", "RunningMean", "Score", "SiteEstimator", "Spec", "resolve"]  # fmt: skip

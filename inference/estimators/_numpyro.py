@@ -18,9 +18,10 @@ from numpyro.primitives import Messenger, mutable
 
 from ppl_models import InputError
 
-from . import STOCK, Latent, Plan, Spec, controls, num_samples, resolve, stateful
-from .site import MAX_ROWS, Values, joint, with_gradient
-from .terms import Plate, Term, align, elbo, rows
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, resolve, stateful
+from .doubly_reparameterised import doubly_bound
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 
@@ -70,7 +71,7 @@ class Estimated(Messenger):
         name, fn = msg["name"], msg["fn"]
         if name in self.given:
             value = xp.broadcast_to(self.given[name], fn.batch_shape + fn.event_shape)
-            msg["fn"] = with_gradient(fn, "enumerate", stop_gradient, value)
+            msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value)
         elif (kind := self.plan[name].variant) is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
@@ -118,18 +119,19 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
 
 def run_terms(
     rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan,
-    values: Mapping[str, Values], given: Arrays | None = None,
+    values: Mapping[str, Values], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
     """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {name: v for name, v in values.items() if name in plan and plan[name].variant == "enumerate"}
-    samples = num_samples(plan)
+    samples = num_samples(plan, samples)
     forced = {**joint(enumerated, xp, samples), **(given or {})}
     deps: list[dict[str, frozenset[str]]] = [{}, {}]
     if any(e.variant in ("score", "enumerate") for e in plan.values()):
         # Provenance is structure: found once, from free draws, since a forced value forgets what its logits depend on.
         deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, {}), args, dict(kwargs), dict(params)))
     shared, keys = random.split(rng_key)
-    static: list[tuple[str, frozenset[Plate], frozenset[str], int]] = []
+    count = samples * prod(v.size for v in enumerated.values())
+    static: list[tuple[str, frozenset[Plate], frozenset[str], int, bool]] = []
     nesting = 0
 
     def particle(key: Any, given: Arrays) -> list[tuple[Any, Any, Any]]:
@@ -164,11 +166,10 @@ def run_terms(
                 scored = log_q if estimator and estimator.variant == "score" else None
                 weight = log_q if estimator and estimator.variant == "enumerate" else None
                 num_values = enumerated[name].size if weight is not None else 1
-                static.append((name, plates, upstream, num_values))
+                static.append((name, plates, upstream, num_values, sign < 0))
                 arrays.append((cost, scored, weight))
         return arrays
 
-    count = samples * prod(v.size for v in enumerated.values())
     if count == 1:  # a batch of one would turn every product into a batched one, which is slower
         arrays = jax.tree.map(lambda x: x[None], particle(keys, {name: v[0] for name, v in forced.items()}))
     else:
@@ -178,9 +179,22 @@ def run_terms(
         return None if x is None else align(x.reshape(samples, -1, *x.shape[1:]), plates, nesting)
 
     return [
-        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values)
-        for (name, plates, upstream, num_values), (cost, score, weight) in zip(static, arrays, strict=True)
+        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values, in_guide)
+        for (name, plates, upstream, num_values, in_guide), (cost, score, weight) in zip(static, arrays, strict=True)
     ]
+
+
+def draws(rng_key: Any, params: Arrays, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, samples: int) -> dict[str, Any]:
+    """The guide's draws, by site (S, *value shape), as `run_terms` makes them from the same key."""
+    shared, keys = random.split(rng_key)
+
+    def particle(key: Any) -> dict[str, Any]:
+        seeded = handlers.seed(guide, shared, hide_types=["sample", "prng_key", "control_flow"])
+        program = handlers.substitute(handlers.seed(seeded, random.split(key)[1]), data=dict(params))
+        trace = handlers.trace(program).get_trace(*args, **kwargs)
+        return {name: trace[name]["value"] for name in plan}
+
+    return jax.vmap(particle)(random.split(keys, samples))
 
 
 class EstimatorELBO(stock.ELBO):
@@ -188,6 +202,8 @@ class EstimatorELBO(stock.ELBO):
 
     Args:
         estimator: A name, an estimator, a mapping from site patterns to them, or None for the default at each site.
+        bound: "elbo", or "iwae" for the K-sample bound of each element of the plates that hold all of the sites.
+        num_particles: K of the K-sample bound; of the ELBO, how many samples are averaged (at least).
 
     Example:
         SVI(model, guide, optax.adam(1e-3), loss=EstimatorELBO({"z*": Score(LeaveOneOut(4))}))
@@ -195,32 +211,54 @@ class EstimatorELBO(stock.ELBO):
 
     can_infer_discrete = True
 
-    def __init__(self, estimator: Spec = None) -> None:
-        super().__init__(num_particles=1)
-        self.estimator = estimator
+    def __init__(self, estimator: Spec = None, *, bound: str = "elbo", num_particles: int = 1) -> None:
+        super().__init__(num_particles=num_particles)
+        self.estimator, self.bound = estimator, bound
 
     # Equal by what they estimate, so that equal fits share one compilation.
+    def _what(self) -> tuple:
+        return self.estimator, self.bound, self.num_particles
+
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.estimator == self.estimator  # type: ignore[attr-defined]
+        return type(other) is type(self) and other._what() == self._what()  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash(tuple(self.estimator.items()) if isinstance(self.estimator, Mapping) else self.estimator)
+        spec = tuple(self.estimator.items()) if isinstance(self.estimator, Mapping) else self.estimator
+        return hash((spec, self.bound, self.num_particles))
 
     def plan(self, model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays) -> tuple[Plan, Inspection]:
         inspection = inspect(model, guide, args, kwargs, params)
-        return resolve(self.estimator, inspection.latents), inspection
+        return resolve(self.estimator, inspection.latents, self.bound), inspection
 
     def init_state(self, plan: Plan) -> dict[str, Any]:
         return {name: (xp.zeros(()), xp.zeros(())) for name in stateful(plan)}
 
     def evaluate(
         self, rng_key: Any, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping,
-        given: Arrays | None = None,
+        given: Arrays | None = None, beta: Any = None,
     ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
-        """The loss to differentiate in `params` (constrained), and the controls' next state."""
+        """The loss to differentiate in `params` (constrained), and the controls' next state.
+
+        `beta` weighs the latents' share of the gradient; the value stays that of the bound.
+        """
         plan, inspection = self.plan(model, guide, args, kwargs, params)
-        terms = run_terms(rng_key, params, model, guide, args, kwargs, plan, inspection.values, given)
-        value, surrogate, state = elbo(terms, controls(plan), state, xp, stop_gradient)
+
+        def terms(params: Arrays, given: Arrays | None) -> list[Term]:
+            return run_terms(
+                rng_key, params, model, guide, args, kwargs, plan, inspection.values, given, self.num_particles)  # fmt: skip
+
+        if doubly(plan):
+            z = given or draws(rng_key, params, guide, args, kwargs, plan, num_samples(plan, self.num_particles))
+            # Seen from the model's parameters the draws are given; seen from the draws, the parameters are.
+            of_params = terms(params, jax.tree.map(stop_gradient, z))
+            value, surrogate, state = doubly_bound(of_params, terms(jax.tree.map(stop_gradient, params), z), xp, stop_gradient)
+        elif self.bound == "iwae":
+            value, surrogate, state = bound(terms(params, given), xp, stop_gradient)
+        else:
+            found = terms(params, given)
+            weighed = found if beta is None else tempered(found, list(plan), beta)
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
+            value = value if beta is None else expected(found, xp)
         return -(surrogate + stop_gradient(value - surrogate)), jax.tree.map(stop_gradient, state)
 
     def loss(self, rng_key: Any, param_map: Arrays, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
@@ -267,12 +305,9 @@ class StockELBO:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def init_state(self, plan: Plan) -> dict[str, Any]:
-        return {}
-
     def evaluate(
         self, rng_key: Any, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping,
-        given: Arrays | None = None,
+        given: Arrays | None = None, beta: None = None,
     ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
         if given:
             guide = Estimated(guide, dict.fromkeys(given), {name: value[0] for name, value in given.items()})  # type: ignore[arg-type]
@@ -283,9 +318,17 @@ class StockELBO:
         return self.inner.loss(rng_key, dict(params), model, guide, *args, **kwargs), {}
 
 
-def make(estimator: Spec) -> EstimatorELBO | StockELBO:
-    """The ELBO for a spec or a `stock-…` name."""
-    return StockELBO(estimator) if isinstance(estimator, str) and estimator in STOCK else EstimatorELBO(estimator)
+def make(estimator: Spec, bound: str = "elbo", num_particles: int = 1) -> EstimatorELBO | StockELBO:
+    """The ELBO for a spec or a `stock-…` name.
+
+    Raises:
+        InputError: A library's own ELBO is asked for another bound, or for several samples.
+    """
+    if not (isinstance(estimator, str) and estimator in STOCK):
+        return EstimatorELBO(estimator, bound=bound, num_particles=num_particles)
+    if bound != "elbo" or num_particles != 1:
+        raise InputError(f"'{estimator}' is the library's own ELBO as it is, with one sample; leave out bound and particles.")
+    return StockELBO(estimator)
 
 
 def elbo_rows(rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Any:

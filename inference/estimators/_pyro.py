@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from math import prod
 from typing import Any, NamedTuple
 
@@ -22,10 +23,11 @@ from torch.distributions import kl_divergence
 
 from ppl_models import InputError
 
-from .._pyro import Parameters, nodes
-from . import STOCK, Latent, Plan, Spec, controls, num_samples, resolve, stateful
-from .site import MAX_ROWS, Values, joint, with_gradient
-from .terms import Plate, Term, align, elbo, rows
+from .._pyro import Fixed, Parameters, nodes
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, resolve, stateful
+from .doubly_reparameterised import doubly_bound
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 PARTICLES = "num_particles_vectorized"  # the name Pyro's own ELBOs give this plate
@@ -86,7 +88,7 @@ class Estimated(Messenger):
                 value = value[0]
             elif value.ndim < len(shape):  # (K, *event) against (K, *plates, *event)
                 value = value.reshape(value.shape[0], *(1,) * (len(shape) - value.ndim), *value.shape[1:])
-            msg["fn"] = with_gradient(fn, "enumerate", stop_gradient, value.expand(shape))
+            msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value.expand(shape))
         elif (kind := self.plan[name].variant) is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
@@ -158,11 +160,11 @@ def provenance(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> list[dic
 
 def run_terms(
     model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, inspection: Inspection,
-    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None,
+    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
     """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {n: v for n, v in inspection.values.items() if n in plan and plan[n].variant == "enumerate"}
-    samples, nesting = num_samples(plan), inspection.nesting
+    samples, nesting = num_samples(plan, samples), inspection.nesting
     count = samples * prod(v.size for v in enumerated.values())
     forced = {**joint(enumerated, xp, samples), **(given or {})}
     if count > 1:
@@ -194,8 +196,17 @@ def run_terms(
             scored = log_q if estimator and estimator.variant == "score" else None
             weight = log_q if estimator and estimator.variant == "enumerate" else None
             values = enumerated[name].size if weight is not None else 1
-            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values))
+            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values, sign < 0))
     return terms
+
+
+def draws(guide: Any, args: tuple, kwargs: Mapping, plan: Plan, nesting: int, samples: int) -> dict[str, Any]:
+    """The guide's draws, by site (S, *value shape)."""
+    if samples > 1:
+        guide = inside(pyro.plate(PARTICLES, samples, dim=-nesting - 1), guide)
+    trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    values = {name: trace.nodes[name]["value"] for name in plan}
+    return values if samples > 1 else {name: value[None] for name, value in values.items()}
 
 
 class EstimatorELBO(ELBO):
@@ -206,21 +217,23 @@ class EstimatorELBO(ELBO):
 
     Args:
         estimator: A name, an estimator, a mapping from site patterns to them, or None for the default at each site.
+        bound: "elbo", or "iwae" for the K-sample bound of each element of the plates that hold all of the sites.
+        num_particles: K of the K-sample bound; of the ELBO, how many samples are averaged (at least).
 
     Example:
         SVI(model, guide, Adam({"lr": 1e-3}), loss=EstimatorELBO({"z*": Score(LeaveOneOut(4))}))
     """
 
-    def __init__(self, estimator: Spec = None) -> None:
-        super().__init__(num_particles=1)
-        self.estimator = estimator
+    def __init__(self, estimator: Spec = None, *, bound: str = "elbo", num_particles: int = 1) -> None:
+        super().__init__(num_particles=num_particles)
+        self.estimator, self.bound = estimator, bound
         self.state: dict[str, Any] = {}
         self._known: dict[Any, tuple[Plan, Inspection, list[dict[str, frozenset[str]]]]] = {}
 
     def structure(self, model: Any, guide: Any, args: tuple, kwargs: Mapping) -> tuple[Plan, Inspection, Any]:
         if (model, guide) not in self._known:
             inspection = inspect(model, guide, args, kwargs)
-            plan = resolve(self.estimator, inspection.latents)
+            plan = resolve(self.estimator, inspection.latents, self.bound)
             upstream: list[dict[str, frozenset[str]]] = [{}, {}]
             if any(e.variant in ("score", "enumerate") for e in plan.values()):
                 # Structure, and dear to track: found once, from free draws, since a forced value forgets its logits.
@@ -245,12 +258,33 @@ class EstimatorELBO(ELBO):
         args: tuple,
         kwargs: Mapping,
         given: Arrays | None = None,
+        beta: Any = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """The loss to differentiate in `params` (constrained), and the controls' next state; draws from torch's generator."""
+        """The loss to differentiate in `params` (constrained), and the controls' next state; draws from torch's generator.
+
+        `beta` weighs the latents' share of the gradient; the value stays that of the bound.
+        """
         with Parameters(params):
             plan, inspection, upstream = self.structure(model, guide, args, kwargs)
-            terms = run_terms(model, guide, args, kwargs, plan, inspection, upstream, given)
-        value, surrogate, state = elbo(terms, controls(plan), state, xp, stop_gradient)
+
+        def terms(given: Arrays | None, fixed: bool = False) -> list[Term]:
+            with Parameters(params), Fixed() if fixed else nullcontext():
+                return run_terms(model, guide, args, kwargs, plan, inspection, upstream, given, self.num_particles)
+
+        if doubly(plan):
+            with Parameters(params):
+                samples = num_samples(plan, self.num_particles)
+                z = given or draws(guide, args, kwargs, plan, inspection.nesting, samples)
+            # Seen from the model's parameters the draws are given; seen from the draws, the parameters are.
+            of_params = terms({name: value.detach() for name, value in z.items()})
+            value, surrogate, state = doubly_bound(of_params, terms(z, fixed=True), xp, stop_gradient)
+        elif self.bound == "iwae":
+            value, surrogate, state = bound(terms(given), xp, stop_gradient)
+        else:
+            found = terms(given)
+            weighed = found if beta is None else tempered(found, list(plan), beta)
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
+            value = value if beta is None else expected(found, xp)
         detached = {name: tuple(x.detach() for x in pair) for name, pair in state.items()}
         return -(surrogate + (value - surrogate).detach()), detached
 
@@ -284,9 +318,6 @@ class StockELBO:
         self.name = name
         self.inner = getattr(infer, STOCK[name])()
 
-    def init_state(self, plan: Plan) -> dict[str, Any]:
-        return {}
-
     def evaluate(
         self,
         params: Arrays,
@@ -296,6 +327,7 @@ class StockELBO:
         args: tuple,
         kwargs: Mapping,
         given: Arrays | None = None,
+        beta: None = None,
     ) -> tuple[Any, dict[str, Any]]:
         if given:
             guide = inside(Estimated(dict.fromkeys(given), given), guide)  # type: ignore[arg-type]
@@ -308,9 +340,17 @@ class StockELBO:
         return linear + (value - linear.detach()), {}
 
 
-def make(estimator: Spec) -> EstimatorELBO | StockELBO:
-    """The ELBO for a spec or a `stock-…` name."""
-    return StockELBO(estimator) if isinstance(estimator, str) and estimator in STOCK else EstimatorELBO(estimator)
+def make(estimator: Spec, bound: str = "elbo", num_particles: int = 1) -> EstimatorELBO | StockELBO:
+    """The ELBO for a spec or a `stock-…` name.
+
+    Raises:
+        InputError: A library's own ELBO is asked for another bound, or for several samples.
+    """
+    if not (isinstance(estimator, str) and estimator in STOCK):
+        return EstimatorELBO(estimator, bound=bound, num_particles=num_particles)
+    if bound != "elbo" or num_particles != 1:
+        raise InputError(f"'{estimator}' is the library's own ELBO as it is, with one sample; leave out bound and particles.")
+    return StockELBO(estimator)
 
 
 def elbo_rows(params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Any:

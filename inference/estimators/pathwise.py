@@ -1,8 +1,8 @@
 """Pathwise gradient: ∇ E_q[f(z)] = E_ε[∇ f(g(ε))], z = g(ε; φ) (Kingma and Welling 2014, eq. 4; Rezende et al. 2014).
 
 Applies to sites whose draws are differentiable, implicit reparameterisation included (Figurnov et al. 2018). Unbiased
-for the ELBO. One evaluation of model and guide a sample. With `analytic_kl` (name `pathwise-kl`) the terms
-log p(z) − log q(z) become −KL(q(z) ‖ p(z)) in closed form, which removes their noise.
+for the ELBO and the K-sample bound. One evaluation of model and guide a sample. With `analytic_kl` (name `pathwise-kl`)
+the terms log p(z) − log q(z) become −KL(q(z) ‖ p(z)) in closed form, which removes their noise; for the ELBO only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class Pathwise:
     analytic_kl: bool = False
     num_particles: int = 1
     variant: ClassVar[Variant | None] = None
-    unbiased_for = ("elbo",)
+
+    @property
+    def unbiased_for(self) -> tuple[str, ...]:
+        return ("elbo",) if self.analytic_kl else ("elbo", "iwae")
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-Variant = Literal["path", "score", "enumerate"]
+Variant = Literal["path", "score", "enumerate", "given"]
 
 #: Rows of joint values above which enumeration is refused.
 MAX_ROWS = 1 << 14
@@ -37,10 +37,12 @@ def _variant(cls: type, kind: Variant, stop: Callable[[Any], Any]) -> type:
     def given_with_intermediates(self: Any, *args: Any, **kwargs: Any) -> Any:  # NumPyro draws wrappers by this one
         return self.given_value, []
 
+    forced = {"sample": given, "sample_with_intermediates": given_with_intermediates}
     members = {
         "path": {"log_prob": path_log_prob},
         "score": {"has_rsample": False},
-        "enumerate": {"has_rsample": False, "sample": given, "sample_with_intermediates": given_with_intermediates},
+        "enumerate": {"has_rsample": False, **forced},
+        "given": {"rsample": given, **forced},
     }[kind]
     return type(cls)(cls.__name__, (cls,), members)
 
@@ -49,13 +51,18 @@ def with_gradient(fn: Any, kind: Variant, stop: Callable[[Any], Any], value: Any
     """The same distribution with another gradient; parameters are shared, `fn` is left alone.
 
     "path": log_prob differentiates through the value only (Roeder et al. 2017). "score": draws carry no gradient.
-    "enumerate": the draw is `value`, which carries none.
+    "enumerate": the draw is `value`, which carries none. "given": the draw is `value`, with whatever gradient it carries.
     """
     fn = copy.copy(fn)
     fn.__class__ = _variant(type(fn), kind, stop)
-    if kind == "enumerate":
+    if kind in ("enumerate", "given"):
         fn.given_value = value
     return fn
+
+
+def given_variant(estimator: Any) -> Variant:
+    """The variant by which a draw is given from outside, under an estimator (None: a library's own)."""
+    return "enumerate" if getattr(estimator, "variant", "score") in ("score", "enumerate") else "given"
 
 
 class Values(NamedTuple):

@@ -4,7 +4,11 @@
     ∇ELBO = Σₜ E[∇costₜ] + Σₛ E[∇log q(s) (Σ_{t downstream of s} costₜ − baselineₛ)]
 
 summed over the sites s whose draw is not differentiable (Schulman et al. 2015, theorem 1; Ranganath et al. 2014, eq. 5:
-only downstream costs count, and inside a plate only those of the same row). Arrays belong to either library: `xp` is
+only downstream costs count, and inside a plate only those of the same row), and the K-sample bound of each datum,
+
+    L_K = E[log 1/K Σₖ wₖ],  log wₖ = Σₜ costₜ,  ∇L_K = E[Σₖ w̃ₖ ∇log wₖ],  w̃ₖ = wₖ / Σⱼ wⱼ
+
+(Burda et al. 2016, eqs 8 and 14; draws differentiable). Arrays belong to either library: `xp` is
 its array-API namespace, `stop` its stop-gradient. Every array is (S, E, *plate dims): S independent samples of the
 program at each of E rows, one row for each joint value of the enumerated sites (E = 1 if there are none).
 """
@@ -12,7 +16,7 @@ program at each of E rows, one row for each joint value of the enumerated sites 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
@@ -39,6 +43,7 @@ class Term:
     score: Any = None  # log q of a draw without a gradient: neither scaled nor masked
     log_weight: Any = None  # log q of an enumerated value: neither scaled nor masked
     num_values: int = 1  # of an enumerated site
+    in_guide: bool = False  # the cost is −log q
 
 
 class Objective(NamedTuple):
@@ -111,6 +116,52 @@ def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[
                 carried[site.name] = after
         surrogate = surrogate + (site.score * cost).sum()
     return Objective(value / samples, surrogate / samples, carried)
+
+
+def expected(terms: Sequence[Term], xp: Any) -> Any:
+    """The ELBO over the full data."""
+    shares = [(weight * t.cost).sum() for t, weight in zip(terms, weights(terms, xp), strict=True)]
+    return sum(shares[1:], shares[0]) / terms[0].cost.shape[0]
+
+
+def tempered(terms: Sequence[Term], latents: Sequence[str], beta: Any) -> list[Term]:
+    """The terms of E[log p(x | z)] − β KL(q(z) ‖ p(z)): every latent's share times β (Higgins et al. 2017, eq. 4)."""
+    return [replace(t, cost=beta * t.cost) if t.name in latents else t for t in terms]
+
+
+def log_weights(terms: Sequence[Term]) -> tuple[Any, float]:
+    """log w of each sample and each element of the plates that all terms share, (K, 1, *plate dims), and their scale.
+
+    The scale of a subsampled plate multiplies the bound of each of its rows: it belongs outside the logarithm.
+
+    Raises:
+        InputError: A subsampled plate does not hold all of the sites, so that its scale would stand inside.
+    """
+    common = frozenset.intersection(*(t.plates for t in terms))
+    for t in terms:
+        for plate in t.plates - common:
+            if plate.scale != 1:
+                outside = next(other.name for other in terms if plate not in other.plates)
+                raise InputError(f"the K-sample bound does not hold on a minibatch of plate '{plate.name}', because site "
+                                 f"'{outside}' lies outside it; give all of the data at once, or use the ELBO.")  # fmt: skip
+    total = sum(sum_to(common, t, t.cost) for t in terms)
+    scale = prod(p.scale for p in common)
+    return total / scale, scale
+
+
+def normalised(log_w: Any, xp: Any) -> tuple[Any, Any]:
+    """log 1/K Σₖ wₖ, and the weights w̃ₖ that sum to one over the samples."""
+    top = xp.max(log_w, axis=0, keepdims=True)
+    w = xp.exp(log_w - top)
+    total = w.sum(axis=0, keepdims=True)
+    return top + xp.log(total / log_w.shape[0]), w / total
+
+
+def bound(terms: Sequence[Term], xp: Any, stop: Any) -> Objective:
+    """The K-sample bound over the full data and its surrogate."""
+    log_w, scale = log_weights(terms)
+    value, share = normalised(log_w, xp)
+    return Objective(scale * value.sum(), scale * (stop(share) * log_w).sum(), {})
 
 
 def rows(terms: Sequence[Term], num_rows: int, xp: Any) -> Any | None:

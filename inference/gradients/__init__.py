@@ -15,7 +15,8 @@ from ..estimators import Spec
 
 def probe(
     model: Any, guide: Any, args: tuple, estimator: Spec, params: Mapping[str, np.ndarray], replicates: int, seed: int = 0,
-    *, engine: str = "numpyro", num_data: int | None = None, dtype: str = "float32", device: str | None = None,
+    *, engine: str = "numpyro", num_data: int | None = None, bound: str = "elbo", num_particles: int = 1,
+    dtype: str = "float32", device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Independent gradient estimates at fixed parameters and data.
 
@@ -29,11 +30,13 @@ def probe(
         seed: Of the draws.
         engine: "numpyro" or "pyro".
         num_data: Data that the ELBO counts (the mean is over them); the plate's `total`, or the rows of `args[0]`.
+        bound: "elbo", or "iwae" for the K-sample bound.
+        num_particles: K of the K-sample bound; for the ELBO, samples that are averaged.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
 
     Returns:
-        (replicates, parameters): gradients of the mean-per-datum ELBO in unconstrained coordinates, parameters in order
+        (replicates, parameters): gradients of the mean-per-datum bound in unconstrained coordinates, parameters in order
         of name.
 
     Raises:
@@ -41,9 +44,8 @@ def probe(
     """
     shared = import_module(f"inference._{check_engine(engine)}")
     if num_data is None:
-        static = dict(getattr(model, "static", ())) | getattr(model, "keywords", {})
-        num_data = static.get("total") or len(args[0])
+        num_data = dict(getattr(model, "static", ())).get("total") or len(args[0])
     with shared.session(dtype, device):
         gradients = import_module(f"inference.gradients._{engine}").Gradients(
-            model, guide, args, {}, estimator, params, num_data)  # fmt: skip
+            model, guide, args, {}, estimator, params, num_data, bound, num_particles)  # fmt: skip
         return gradients.many(params, gradients.control(params, seed), replicates, seed)

@@ -23,16 +23,18 @@ class Gradients:
     """Gradients of the mean-per-datum ELBO in unconstrained coordinates, at any parameters, from one compiled program."""
 
     def __init__(
-        self, model: Any, guide: Any, args: tuple, kwargs: Mapping, estimator: Spec, params: Mapping, num_data: int
-    ) -> None:
-        self.elbo, self.args = make(estimator), jax.tree.map(array, args)
+        self, model: Any, guide: Any, args: tuple, kwargs: Mapping, estimator: Spec, params: Mapping, num_data: int,
+        bound: str = "elbo", num_particles: int = 1,
+    ) -> None:  # fmt: skip
+        self.elbo, self.args = make(estimator, bound=bound, num_particles=num_particles), jax.tree.map(array, args)
         self.shape: Coordinates = coordinates(model, guide, self.args, kwargs)
         self.blocks = Blocks.of({name: np.shape(v) for name, v in self.free(params).items()})
         self.evaluations = 1
         self._control: dict[str, Any] = {}
         if isinstance(self.elbo, EstimatorELBO):
             plan, inspection = self.elbo.plan(model, guide, self.args, kwargs, {n: array(v) for n, v in params.items()})
-            self.evaluations, self._control = evaluations(plan, inspection.latents), self.elbo.init_state(plan)
+            self.evaluations = evaluations(plan, inspection.latents, num_particles)
+            self._control = self.elbo.init_state(plan)
 
         def loss(free: Any, control: Any, rng_key: Any, args: tuple) -> Any:
             value, after = self.elbo.evaluate(rng_key, self.shape.constrain(free), control, model, guide, args, dict(kwargs))
@@ -67,12 +69,12 @@ class Gradients:
         return lambda: jax.block_until_ready(self._one(free, control, rng_key, self.args))
 
 
-def evidence_gradient(declaration: Any, params: Mapping[str, Any], shape: Coordinates, blocks: Blocks, x: Any) -> np.ndarray:
-    """The gradient of the mean log p(x) of the rows `x`, unconstrained coordinates, by differentiating its closed form."""
+def evidence_gradient(declaration: Any, params: Mapping[str, Any], shape: Coordinates, blocks: Blocks, args: Any) -> np.ndarray:
+    """The gradient of the mean log p(x) of the rows `args`, unconstrained coordinates, by differentiating its closed form."""
     program = Program(declaration, "log_evidence", "numpyro")
 
     def mean(free: Any) -> Any:
-        return xp.mean(xp.asarray(handlers.substitute(program, data=shape.constrain(free))(array(x))))
+        return xp.mean(xp.asarray(handlers.substitute(program, data=shape.constrain(free))(*map(array, args))))
 
     out = jax.grad(mean)(shape.free({n: array(v) for n, v in params.items()}))
     return np.concatenate([np.asarray(out[name], np.float64).ravel() for name in blocks.slices])

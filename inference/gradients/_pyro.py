@@ -41,10 +41,11 @@ class Gradients:
     """Gradients of the mean-per-datum ELBO in unconstrained coordinates, at any parameters."""
 
     def __init__(
-        self, model: Any, guide: Any, args: tuple, kwargs: Mapping, estimator: Spec, params: Mapping, num_data: int
-    ) -> None:
+        self, model: Any, guide: Any, args: tuple, kwargs: Mapping, estimator: Spec, params: Mapping, num_data: int,
+        bound: str = "elbo", num_particles: int = 1,
+    ) -> None:  # fmt: skip
         self.model, self.guide, self.kwargs, self.num_data = model, guide, dict(kwargs), num_data
-        self.elbo, self.args = make(estimator), tuple(array(a) for a in args)
+        self.elbo, self.args = make(estimator, bound=bound, num_particles=num_particles), tuple(array(a) for a in args)
         self.shape: Coordinates = coordinates(model, guide, self.args, kwargs)
         self.blocks = Blocks.of({name: tuple(v.shape) for name, v in self.free(params).items()})
         self.evaluations = 1
@@ -52,7 +53,8 @@ class Gradients:
         self.vectorised = isinstance(self.elbo, EstimatorELBO)
         if isinstance(self.elbo, EstimatorELBO):
             plan, inspection = self.elbo.plan(model, guide, self.args, kwargs, {n: array(v) for n, v in params.items()})
-            self.evaluations, self._control = evaluations(plan, inspection.latents), self.elbo.init_state(plan)
+            self.evaluations = evaluations(plan, inspection.latents, num_particles)
+            self._control = self.elbo.init_state(plan)
         with torch.random.fork_rng():
             self.one(params, self._control)()  # refuses before anything is measured
 
@@ -102,11 +104,11 @@ class Gradients:
         return gradient
 
 
-def evidence_gradient(declaration: Any, params: Mapping[str, Any], shape: Coordinates, blocks: Blocks, x: Any) -> np.ndarray:
-    """The gradient of the mean log p(x) of the rows `x`, unconstrained coordinates, by differentiating its closed form."""
+def evidence_gradient(declaration: Any, params: Mapping[str, Any], shape: Coordinates, blocks: Blocks, args: Any) -> np.ndarray:
+    """The gradient of the mean log p(x) of the rows `args`, unconstrained coordinates, by differentiating its closed form."""
     free = {name: v.requires_grad_() for name, v in shape.free({n: array(v) for n, v in params.items()}).items()}
     with Parameters(shape.constrain(free)):
-        value = Program(declaration, "log_evidence", "pyro")(array(x)).mean()
+        value = Program(declaration, "log_evidence", "pyro")(*map(array, args)).mean()
     found = torch.autograd.grad(value, list(free.values()), allow_unused=True)
     flat = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(free.items(), found, strict=True)}
     return np.concatenate([flat[name].double().cpu().numpy().ravel() for name in blocks.slices])

@@ -16,38 +16,43 @@ from ppl_models.datasets import Dataset
 from ppl_models.language import check_engine
 
 from .. import estimate
-from ..callables import as_bound, can_subsample
-from ..checks import check_estimator, check_settings
+from ..callables import as_bound, can_subsample, inputs_of
+from ..checks import check_estimator, check_settings, check_weight
 from ..data import baseline, prepare
 from ..estimate import Estimate
 from ..estimators import Spec
 from ..manifest import manifest
 from .epoch import Epoch
 from .finite import explained, require_finite
+from .schedule import Schedule
 
+JOINT = Schedule()  # one step moves everything, by the bound itself
 Init = Mapping[str, np.ndarray] | None
 Callback = Callable[[dict[str, Any]], bool | None]
 
 
 def epochs(
-    model: Any, x: np.ndarray, *, engine: str = "numpyro", estimator: Spec = None, epochs: int = 30, batch: int = 128,
-    lr: float = 1e-3, seeds: Sequence[int] = (0,), dynamic: bool = False, init: Init = None,
+    model: Any, data: np.ndarray | tuple[np.ndarray, ...], *, engine: str = "numpyro", estimator: Spec = None,
+    epochs: int = 30, batch: int = 128, lr: float = 1e-3, seeds: Sequence[int] = (0,), dynamic: bool = False,
+    init: Init = None, bound: str = "elbo", num_particles: int = 1, schedule: Schedule = JOINT,
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train one epoch a `next()`, within an open `session` of the engine (or at its defaults); what `fit` is made of."""
-    bound = as_bound(model, engine, len(x))
+    arrays = data if isinstance(data, tuple) else (data,)
+    total = len(arrays[0])
     trainer = import_module(f"inference.svi._{check_engine(engine)}")
     return trainer.epochs(
-        *bound, x, estimator=estimator, num_epochs=epochs, batch=min(batch, len(x)), lr=lr, seeds=tuple(seeds),
-        dynamic=dynamic, init=starts(model, x, seeds, init),
+        *as_bound(model, engine, total), arrays, estimator=estimator, num_epochs=epochs, batch=min(batch, total), lr=lr,
+        seeds=tuple(seeds), dynamic=dynamic, init=starts(model, arrays, seeds, init), bound=bound,
+        num_particles=num_particles, schedule=schedule,
     )  # fmt: skip
 
 
-def starts(model: Any, x: np.ndarray, seeds: Sequence[int], init: Init) -> tuple[Init, ...]:
+def starts(model: Any, data: tuple[np.ndarray, ...], seeds: Sequence[int], init: Init) -> tuple[Init, ...]:
     """Values to start from, for each seed: those given, else the declaration's own for these rows, else None (drawn)."""
     propose: Any = getattr(model, "initial", None)
     if init is not None or propose is None:
         return tuple(init for _ in seeds)
-    return tuple(propose(np.asarray(x), np.random.default_rng(seed)) for seed in seeds)
+    return tuple(propose(*map(np.asarray, data), np.random.default_rng(seed)) for seed in seeds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +100,16 @@ def fit(
     dtype: str = "float32",
     device: str | None = None,
     init: Init = None,
+    bound: str = "elbo",
+    num_particles: int | None = None,
+    beta: float = 1.0,
+    anneal: int = 0,
+    alternate: bool = False,
+    freeze: Sequence[str] = (),
     patience: int | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Fit:
-    """Maximise the ELBO with Adam.
+    """Maximise a bound with Adam.
 
     Args:
         model: A declaration, or `Bound(model, guide)` of the engine's own functions; these take minibatches if both
@@ -114,6 +125,12 @@ def fit(
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
         init: Constrained values to start from, by parameter name; None takes the declaration's `initial`, or draws.
+        bound: "elbo", or "iwae" for the K-sample bound.
+        num_particles: K of the K-sample bound (5 if left out); for the ELBO, samples that are averaged.
+        beta: Weight of the latents' share −KL(q ‖ p) in what is maximised; ELBOs are reported without it.
+        anneal: Epochs over which that weight rises linearly from 0.
+        alternate: Move the guide's own parameters and the model's in turn, instead of together.
+        freeze: Patterns of the names of parameters that keep their first value.
         patience: Stop after this many epochs without a better held-out ELBO.
         callbacks: Called with each history row; one that returns True stops the fit.
 
@@ -121,11 +138,17 @@ def fit(
         InputError: A setting, the data or the estimator cannot be used.
         NumericalError: The ELBO left the finite numbers.
     """
-    check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, restarts=restarts, dtype=dtype, patience=patience)
+    particles = (5 if bound == "iwae" else 1) if num_particles is None else num_particles
+    check_settings(
+        epochs=epochs, batch=batch, lr=lr, seed=seed, restarts=restarts, dtype=dtype, patience=patience, bound=bound,
+        num_particles=particles, beta=beta, anneal=anneal,
+    )  # fmt: skip
     check_engine(engine)
     check_estimator(estimator)
+    check_weight(estimator, bound, beta, anneal)
     data, began = prepare(data, model), perf_counter()
-    bound = as_bound(model, engine, len(data.x))
+    rows, heldout = (data.inputs(inputs_of(model), heldout=held) for held in (False, True))
+    pair, schedule = as_bound(model, engine, len(data.x)), Schedule(beta, anneal, alternate, tuple(freeze))
     if batch is not None and batch < len(data.x) and not can_subsample(model):
         raise InputError(f"batch={batch} needs a model and guide that take the keyword `total`, the number of data a "
                          "minibatch stands for; add it to both and to their plate, or leave batch out.")  # fmt: skip
@@ -135,12 +158,13 @@ def fit(
     best, stopped, seconds, steps, last = (-math.inf, 0), "epochs", 0.0, 0, None
     with shared.session(dtype, device) as place, explained(estimator, engine):
         for last in trainer.epochs(
-            *bound, data.x, estimator=estimator, num_epochs=epochs, batch=size, lr=lr,
-            seeds=seeds, dynamic=data.binarisation == "dynamic", init=starts(model, data.x, seeds, init),
+            *pair, rows, estimator=estimator, num_epochs=epochs, batch=size, lr=lr, seeds=seeds,
+            dynamic=data.binarisation == "dynamic", init=starts(model, rows, seeds, init), bound=bound,
+            num_particles=particles, schedule=schedule,
         ):  # fmt: skip
             require_finite(last)
             seconds, steps = seconds + last.seconds, steps + last.steps
-            values = trainer.heldout(last.params[winner(last)], *bound, data.heldout, seed)
+            values = trainer.heldout(last.params[winner(last)], *pair, heldout, seed)
             if values is not None and np.isnan(values).any():
                 raise NumericalError(f"the held-out ELBO became nan in epoch {last.number}; lower the learning rate, or use "
                                      "float64.")  # fmt: skip
@@ -160,10 +184,10 @@ def fit(
                 break
         assert last is not None
         params = last.params[winner(last)]
-        exact = shared.log_evidence(model, params, data.heldout)
+        exact = shared.log_evidence(model, params, heldout)
         versions = {"device": place, "dtype": dtype, "versions": shared.VERSIONS}
     return Fit(
-        model, bound, engine, data, params, history, history[-1]["heldout_elbo"],
+        model, pair, engine, data, params, history, history[-1]["heldout_elbo"],
         None if exact is None else estimate.mean(exact), baseline(model, data),
         seconds / max(steps, 1), last.setup_seconds, [float(-loss.mean()) for loss in last.losses] if last.steps else [],
         stopped, manifest(seed=seed, wall_seconds=perf_counter() - began, **versions),

@@ -15,6 +15,7 @@ from ..checks import check_init
 from ..estimators import Spec
 from ..estimators._pyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch
+from .schedule import Schedule
 
 
 def synchronise() -> None:
@@ -45,38 +46,53 @@ class RandomState:
 
 
 class Run:
-    """One restart: its parameters, optimiser, controls and random state."""
+    """One restart: its parameters, optimisers, controls and random state."""
 
-    def __init__(self, model: Any, guide: Any, x: Any, estimator: Spec, lr: float, seed: int, batch: int, init: Any) -> None:
-        self.model, self.guide, self.x, self.batch = model, guide, x, batch
-        self.elbo, self.random = make(estimator), RandomState(seed)
-        values, self.shape = parameters(model, guide, (x[:batch],), {}, seed)
+    def __init__(
+        self, model: Any, guide: Any, data: tuple, elbo: Any, schedule: Schedule, lr: float, seed: int, batch: int, init: Any
+    ) -> None:
+        self.model, self.guide, self.data, self.batch = model, guide, data, batch
+        self.elbo, self.schedule, self.random, self.step = elbo, schedule, RandomState(seed), 0
+        example = tuple(x[:batch] for x in data)
+        values, self.shape = parameters(model, guide, example, {}, seed)
         if init is not None:
             check_init(init, {name: tuple(v.shape) for name, v in values.items()})
             values = {name: array(init[name]) for name in values}
         self.leaves = {name: v.requires_grad_() for name, v in self.shape.free(values).items()}
-        self.optimiser = torch.optim.Adam(self.leaves.values(), lr=lr, fused=True)
+        groups = schedule.groups(values, self.shape.model_names)
+        for name in set(values) - {name for names in groups for name in names}:
+            self.leaves[name].requires_grad_(False)
+        self.groups = [[self.leaves[name] for name in names] for names in groups]
+        self.optimisers = [torch.optim.Adam(leaves, lr=lr, fused=True) for leaves in self.groups]
         self.control = {}
         if isinstance(self.elbo, EstimatorELBO):
-            self.control = self.elbo.init_state(self.elbo.plan(model, guide, (x[:batch],), {}, values)[0])
+            self.control = self.elbo.init_state(self.elbo.plan(model, guide, example, {}, values)[0])
 
     def epoch(self, dynamic: bool) -> torch.Tensor:
         """One pass over the data in a new order; a last incomplete minibatch is left out. Returns the losses."""
-        total, losses = len(self.x), []
+        total, losses = len(self.data[0]), []
         with self.random():
             order = torch.randperm(total)
             for start in range(0, total - self.batch + 1, self.batch):
-                rows = self.x[order[start : start + self.batch]]
-                if dynamic:
-                    rows = (torch.rand_like(rows) < rows).to(rows.dtype)  # 2.5 times as fast as torch.bernoulli
-                self.optimiser.zero_grad(set_to_none=True)
-                params = self.shape.constrain(self.leaves)
-                loss, self.control = self.elbo.evaluate(params, self.control, self.model, self.guide, (rows,), {})
-                loss = loss / total
-                loss.backward()
-                self.optimiser.step()
-                losses.append(loss.detach())
+                index = order[start : start + self.batch]
+                rows = tuple(x[index] for x in self.data)
+                if dynamic:  # 2.5 times as fast as torch.bernoulli
+                    rows = ((torch.rand_like(rows[0]) < rows[0]).to(rows[0].dtype), *rows[1:])
+                losses.append(self._move(rows, total))
         return torch.stack(losses)
+
+    def _move(self, rows: tuple, total: int) -> torch.Tensor:
+        beta, loss = self.schedule.weight(self.step, total // self.batch), torch.zeros(())
+        for leaves, optimiser in zip(self.groups, self.optimisers, strict=True):
+            params = self.shape.constrain(self.leaves)
+            loss, self.control = self.elbo.evaluate(
+                params, self.control, self.model, self.guide, rows, {}, beta=beta)  # fmt: skip
+            loss = loss / total
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward(inputs=leaves)
+            optimiser.step()
+        self.step += 1
+        return loss.detach()
 
     def snapshot(self) -> dict[str, np.ndarray]:
         with torch.no_grad():
@@ -84,12 +100,17 @@ class Run:
 
 
 def epochs(
-    model: Any, guide: Any, x: Any, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
-    dynamic: bool, init: tuple[Mapping[str, Any] | None, ...],
+    model: Any, guide: Any, data: tuple, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
+    dynamic: bool, init: tuple[Mapping[str, Any] | None, ...], bound: str, num_particles: int, schedule: Schedule,
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train from every seed in turn; one `Epoch` a pass over the data."""
-    began, x = perf_counter(), array(x)
-    runs = [Run(model, guide, x, estimator, lr, seed, batch, own) for seed, own in zip(seeds, init, strict=True)]
+    began, data = perf_counter(), tuple(map(array, data))
+
+    def run(seed: int, own: Any) -> Run:
+        elbo = make(estimator, bound=bound, num_particles=num_particles)
+        return Run(model, guide, data, elbo, schedule, lr, seed, batch, own)
+
+    runs = [run(seed, own) for seed, own in zip(seeds, init, strict=True)]
     setup = perf_counter() - began
     yield Epoch(0, 0, 0.0, setup, np.zeros((len(seeds), 0)), [run.snapshot() for run in runs])
     for number in range(1, num_epochs + 1):
@@ -100,13 +121,15 @@ def epochs(
         yield Epoch(number, losses.shape[1], seconds, setup, losses.double().cpu().numpy(), [run.snapshot() for run in runs])
 
 
-def heldout(params: Mapping[str, Any], model: Any, guide: Any, x: Any, seed: int, chunk: int = 1000) -> np.ndarray | None:
-    """One-sample ELBO of each row of `x`, nats; None if the model has no plate over the data."""
+def heldout(
+    params: Mapping[str, Any], model: Any, guide: Any, data: tuple[np.ndarray, ...], seed: int, chunk: int = 1000
+) -> np.ndarray | None:
+    """One-sample ELBO of each row, nats; None if the model has no plate over the data."""
     params = {name: array(value) for name, value in params.items()}
     values = []
     with RandomState(seed)():
-        for start in range(0, len(x), chunk):
-            rows = elbo_rows(params, model, guide, (array(x[start : start + chunk]),), {})
+        for start in range(0, len(data[0]), chunk):
+            rows = elbo_rows(params, model, guide, tuple(array(x[start : start + chunk]) for x in data), {})
             if rows is None:
                 return None
             values.append(rows.double().cpu().numpy())

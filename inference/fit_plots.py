@@ -1,0 +1,74 @@
+"""The figures of a fit: how its latent dimensions are used, and how its bound changes with a setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .numbers import Row, finite, interval
+from .plots import MUTED, Look, canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_BARS = 60
+
+
+def usage(kl: Mapping[str, Any], variances: Mapping[str, Any], threshold: float) -> Figure | None:
+    """KL of each dimension in nats, a panel a site, the largest first; faint where the unit is not active."""
+    sites = {name: values for name, value in kl.items() if np.isfinite(values := _numbers(value)).all() and values.size}
+    if not sites:
+        return None
+    figure = canvas(2.6)
+    widths = [min(values.size, _MOST_BARS) + 3 for values in sites.values()]
+    panels = figure.subplots(1, len(sites), squeeze=False, width_ratios=widths)[0]
+    for i, (axes, (name, values)) in enumerate(zip(panels, sites.items(), strict=True)):
+        spread = _numbers(variances.get(name, ()))
+        active = spread > threshold if spread.shape == values.shape else np.ones(values.shape, bool)
+        order = np.argsort(-values)[:_MOST_BARS]
+        for place, d in enumerate(order):
+            axes.bar(place, values[d], color=Look(i).colour, alpha=1.0 if active[d] else 0.35, width=0.8)
+        few = np.arange(0, len(order), max(1, math.ceil(len(order) / 20)))
+        axes.set_xticks(few, [str(d) for d in order[few]] if values.size > 1 else ["all"])
+        axes.set(xlabel=f"dimension of {name}" if values.size > 1 else name)
+        axes.grid(visible=False, axis="x")
+    panels[0].set_ylabel("KL, nats")
+    return figure
+
+
+def sweep(rows: Sequence[Row], key: str, bounds: Mapping[str, str]) -> Figure | None:
+    """Each of the `bounds` against the setting `key`, with its interval; settings that are no numbers stand in their order."""
+    values = [finite(row.get(key)) for row in rows]
+    places = np.arange(len(rows), dtype=float) if any(map(math.isnan, values)) else np.array(values)
+    figure = canvas(4.0)
+    axes, drawn = figure.subplots(), 0
+    for i, (name, label) in enumerate(bounds.items()):
+        found = np.array([interval(row.get(name)) for row in rows]).reshape(-1, 3)
+        seen = np.isfinite(found[:, 0])
+        if not seen.any():
+            continue
+        order = np.argsort(places[seen], kind="stable")
+        x, (middle, low, high) = places[seen][order], found[seen][order].T
+        look, drawn = Look(i), drawn + 1
+        axes.vlines(x, low, high, color=look.colour, linewidth=4, alpha=0.3)
+        axes.plot(x, middle, color=look.colour, marker=look.marker, linewidth=1.6)
+        axes.annotate(label, (x[-1], middle[-1]), (8, 0), textcoords="offset points", va="center", color=look.colour)
+    if not drawn:
+        return None
+    axes.set_xticks(np.unique(places), [_tick(rows[int(np.argmax(places == x))].get(key)) for x in np.unique(places)])
+    axes.set(xlabel=key, ylabel="nats per datum")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+    axes.tick_params(color=MUTED)
+    return figure
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """As one row of floats; nan for null."""
+    return np.array([np.nan if v is None else v for v in np.atleast_1d(np.asarray(value, object)).ravel()], float)
+
+
+def _tick(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

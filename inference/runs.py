@@ -1,0 +1,142 @@
+"""A run of `ppl fit`: the fit by any method, its results as JSON, its directory, and the way back from the directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ppl_models import InputError
+from ppl_models.datasets import DATASETS, Dataset, load, with_labels
+from ppl_models.language import check_engine
+
+from . import svi
+from .callables import as_bound, inputs_of
+from .data import describe
+from .files import load_params, save_params, strict, to_json, write
+from .settings import declare, takes_binary
+from .svi import Fit
+
+#: Iterations of EM and coordinate ascent where --epochs is left out: they stop by themselves.
+ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was asked for: a declaration and its data, as typed."""
+
+    model: str
+    data: str
+    engine: str
+    settings: tuple[str, ...] = ()
+    likelihood: str | None = None
+    binarise: str | None = None
+    heldout: str | None = None
+    data_dir: str | None = None
+    device: str | None = None
+    labels: int | None = None
+    seed: int = 0
+
+    def open(self) -> tuple[Any, Dataset]:
+        """The declaration and its data, all checked before an engine is imported.
+
+        Raises:
+            InputError: Something is unknown, missing or does not fit together.
+        """
+        check_engine(self.engine)
+        if self.device not in (None, "cpu", "cuda"):
+            raise InputError(f"expected --device cpu or cuda, got '{self.device}'; choose one of those or leave it out.")
+        # A data set's own binarisation is for models that score binary data.
+        binary = takes_binary(self.model, self.likelihood)
+        chosen = self.binarise if self.binarise is not None else "none" if self.data in DATASETS and not binary else None
+        missing = any(setting.lower() in ("missing=true", "missing=1") for setting in self.settings)
+        rows = load(self.data, binarise=chosen, data_dir=self.data_dir, heldout=self.heldout, missing=missing)  # type: ignore[arg-type]
+        classes = rows.num_classes if rows.y is not None else None
+        declaration = declare(self.model, rows.x.shape[-1], self.settings, self.likelihood, classes)
+        if "labels" in inputs_of(declaration):
+            rows = with_labels(rows, 100 if self.labels is None else self.labels, self.seed)
+        elif self.labels is not None:
+            raise InputError(f"--labels is for models of partly known labels, which {self.model} is not; leave it out.")
+        return declaration, rows
+
+
+def train(
+    declaration: Any, rows: Dataset, method: str, epochs: int | None, callbacks: Sequence[svi.Callback], **options: Any
+) -> Fit:
+    """A fit by one of the methods that end in parameters; `options` are those of `svi.fit`, of which EM takes a part."""
+    if method == "svi":
+        return svi.fit(declaration, rows, epochs=30 if epochs is None else epochs, callbacks=callbacks, **options)
+    from .coordinate_ascent import coordinate_ascent
+    from .em import em
+
+    names = ("engine", "seed", "restarts", "dtype", "device")
+    shared = {name: options[name] for name in names if name in options}
+    climb = {"em": em, "cavi": coordinate_ascent}[method]
+    found = climb(declaration, rows, iterations=ITERATIONS if epochs is None else epochs, **shared)
+    for row in found.history:
+        for callback in callbacks:
+            callback(row)
+    return found
+
+
+def results(found: Fit, source: Source, method: str, estimator: str | None, command: str, evaluation: Any) -> dict[str, Any]:
+    """What a run found, as JSON knows it."""
+    base = found.baseline and {"name": "independent pixels", **found.baseline.to_json()}
+    return {
+        "command": command, "verdict_sentence": svi.sentence(found), "model": source.model, "method": method,
+        "settings": {name: str(value) for name, value in vars(found.model).items()}, "engine": found.engine,
+        "estimator": (estimator or "default") if method == "svi" else None, "data": describe(found.data),
+        "heldout_elbo": found.heldout_elbo, "heldout_log_likelihood": found.heldout_log_likelihood, "baseline": base,
+        "evaluation": evaluation, "accuracy": accuracy(found), "seconds_per_step": found.seconds_per_step,
+        "setup_seconds": found.setup_seconds, "stopped": found.stopped, "epochs": found.history[-1]["epoch"],
+        "restarts": found.restarts, "manifest": found.manifest,
+    }  # fmt: skip
+
+
+def accuracy(found: Fit) -> Mapping[str, float | None] | None:
+    """The share of held-out rows whose label the model names, where it classifies by label and the data have labels."""
+    from . import estimate, explore
+
+    if found.data.heldout_y is None or "labels" not in inputs_of(found.model) or not hasattr(found.model, "classify"):
+        return None
+    named = explore.classify(found, found.data.heldout).argmax(-1)
+    return estimate.mean((named == found.data.heldout_y).astype(float)).to_json()
+
+
+def store(out: Path, found: Fit, told: Mapping[str, Any], source: Source, seed: int) -> None:
+    """Write the directory of a run; the manifest comes last, so that a directory which has one is whole."""
+    from .pictures import pictures
+    from .report import fit_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_params(out / "params.safetensors", found.params)
+    page = fit_report(strict(told), strict(found.history), pictures(found, seed), found.data.image_shape)
+    write(out / "report.html", page)
+    write(out / "results.json", to_json(told))
+    asked = {f.name: getattr(source, f.name) for f in fields(source)}
+    write(out / "run.json", to_json({"command": told["command"], "source": asked, **found.manifest}))
+
+
+def reopen(folder: Path, data_dir: str | None = None) -> Fit:
+    """The fit that a run's directory holds, on the same data.
+
+    Raises:
+        InputError: The directory holds no complete run.
+    """
+    try:
+        kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        asked = kept["source"]
+        source = Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no run; fit one first, as in `ppl fit vae --out {folder}`.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'run.json'} is not that of a fit ({error}); fit again with --out.") from None
+    declaration, rows = source.open()
+    params = load_params(folder / "params.safetensors")
+    bound: Any = as_bound(declaration, source.engine, len(rows.x)) if hasattr(declaration, "model") else None
+    manifest = {name: value for name, value in kept.items() if name not in ("command", "source")}
+    return Fit(declaration, bound, source.engine, rows, params, [], None, None, None, 0.0, 0.0, [], "", manifest)
+
+

@@ -1,0 +1,65 @@
+"""`ppl sample`: rows drawn from the model that a run's directory holds."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppl_models import CATALOGUE, InputError
+
+from .callables import inputs_of
+from .explore import generate
+from .files import write
+from .runs import reopen
+
+
+def sample(
+    run: Path, num: int, label: int | None, seed: int, data_dir: str | None, out: Path | None, overwrite: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What was drawn, in words and numbers, and the arrays `x` (draws), `mean` (E[x | z]) and the latents by site.
+
+    Raises:
+        InputError: The directory holds no run, the file exists, or the label does not go with the model.
+    """
+    if str(run) in CATALOGUE and not run.exists():
+        raise InputError(f"expected the directory of a fit, got the model '{run}'; fit it first: "
+                         f"ppl fit {run} --out runs/{run}, then ppl sample runs/{run}.")  # fmt: skip
+    if num < 1:
+        raise InputError(f"expected --num to be at least 1, got {num}; ask for more rows.")
+    if out is not None and (out.suffix != ".npz" or out.exists() and not overwrite):
+        cure = "end its name in .npz" if out.suffix != ".npz" else "choose another file, or pass --overwrite"
+        raise InputError(f"cannot write draws to {out}; {cure}.")
+    found = reopen(run, data_dir)
+    drawn = generate(found, num, condition=condition(found, num, label), seed=seed)
+    arrays = {name: np.asarray(value) for name, value in {"x": drawn.draw, "mean": drawn.mean, **drawn.latents}.items()}
+    told = {
+        "verdict_sentence": f"Drew {num} rows of {arrays['x'].shape[-1]} columns from the {found.engine} fit in {run}.",
+        "run": str(run), "num": num, "seed": seed, "label": label, "sites": {name: list(v.shape) for name, v in arrays.items()},
+        "mean": float(arrays["x"].mean()),
+    }  # fmt: skip
+    return told, arrays
+
+
+def condition(found: Any, num: int, label: int | None) -> dict[str, np.ndarray]:
+    """The label of every row, as the model takes it: an input `y`, or a one-hot latent `y`."""
+    classes = getattr(found.model, "num_classes", None)
+    if label is None:
+        return {}
+    names = inputs_of(found.model)
+    if classes is None or not ({"y", "labels"} & set(names)):
+        raise InputError(f"{type(found.model).__name__} is not conditional on a label; leave out --label.")
+    if not 0 <= label < classes:
+        raise InputError(f"expected --label among 0 to {classes - 1}, got {label}; choose one of those.")
+    if "y" in names:
+        return {"y": np.full(num, label)}
+    return {"y": np.tile(np.eye(classes)[label], (num, 1))}
+
+
+def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
+    """One `.npz`, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write(out, buffer.getvalue())
