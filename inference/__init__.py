@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from .compare import Comparison, compare
-from .estimators import Enumerate, LeaveOneOut, PathOnly, Pathwise, RunningMean, Score
+from .coordinate_ascent import coordinate_ascent
+from .em import em
+from .estimators import DoublyReparameterised, Enumerate, LeaveOneOut, PathOnly, Pathwise, RunningMean, Score
+from .evaluate import Evaluation, evaluate
 from .gradients import probe
+from .mcmc import Draws, mcmc
 from .svi import Fit, fit
 
-__all__ = [
-    "Comparison",
-    "Enumerate",
-    "Fit",
-    "LeaveOneOut",
-    "PathOnly",
-    "Pathwise",
-    "RunningMean",
-    "Score",
-    "compare",
-    "fit",
-    "probe",
-]
+__all__ = ["Comparison", "DoublyReparameterised", "Draws", "Enumerate", "Evaluation", "Fit", "LeaveOneOut", "PathOnly",
+           "Pathwise", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "fit", "mcmc",
+           "probe"]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -106,10 +107,13 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.nda
     """log p(x) of each row, nats, where the declaration has it in closed form; None elsewhere."""
     if not hasattr(declaration, "log_evidence"):
         return None
-    program = handlers.substitute(
-        Program(declaration, "log_evidence", "numpyro"), data={n: array(v) for n, v in params.items()}
-    )
-    return np.asarray(jax.jit(program)(*map(array, args)), np.float64)
+    values = {n: array(v) for n, v in params.items()}
+    return np.asarray(_log_evidence(values, tuple(map(array, args)), declaration=declaration), np.float64)
+
+
+@partial(jax.jit, static_argnames="declaration")
+def _log_evidence(params: Mapping[str, Any], args: tuple, *, declaration: Any) -> Any:
+    return handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data=dict(params))(*args)
 
 
 def encode(guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], seed: int) -> dict[str, Any]:

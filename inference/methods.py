@@ -21,10 +21,9 @@ PRESETS: dict[str, dict[str, Any]] = {"iwae": {"bound": "iwae"}}
 
 def methods(declaration: Any) -> list[str]:
     """The methods that fit a declaration (or its class), the natural one first."""
-    bayesian = bool(getattr(declaration, "bayesian", False))
     offered = [name for name, (needs, _) in METHODS.items() if all(hasattr(declaration, need) for need in needs)]
     # Draws are of what has a prior; coordinate ascent climbs the ELBO of a guide over it, EM log p(x) of what has none.
-    apart = {"mcmc", "cavi"} if not bayesian else {"em"}
+    apart = {"em"} if getattr(declaration, "bayesian", False) else {"mcmc", "cavi"}
     return [name for name in offered if name not in apart]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, pi
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class BayesianGaussianMixture:
     count: float = 0.01
     shape: float = 1.0
     rate: float = 1.0
+    bayesian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("concentration", "count", "shape", "rate"):

@@ -45,6 +45,13 @@ class GaussianMixture:
             raise InputError(f"expected a floor between 0 and 1, a share of the columns' variances, got {self.floor!r}; "
                              "leave it out, or give such a share.")  # fmt: skip
 
+    @property
+    def num_params(self) -> int:
+        """Free parameters: the weights sum to one."""
+        K, D = self.num_components, self.data_dim
+        full = D * (D + 1) // 2
+        return K - 1 + K * D + {"full": K * full, "tied": full, "diagonal": K * D, "spherical": K}[self.covariance]
+
     def logits(self, ppl: Language) -> Array:
         return ppl.param("logits", constant(ppl, 0.0, self.num_components))
 

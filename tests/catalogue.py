@@ -48,6 +48,12 @@ def real(rng: np.random.Generator) -> Inputs:
     return (rng.normal(0, 2, (ROWS, COLUMNS)),)
 
 
+def gaps(rng: np.random.Generator) -> Inputs:
+    (x,) = real(rng)
+    x[0, :2] = x[1, 5] = x[3, 0] = np.nan
+    return (x,)
+
+
 def unit(rng: np.random.Generator) -> Inputs:
     x = rng.uniform(size=(ROWS, COLUMNS))
     x[0, :2] = 0, 1  # the ends belong to the support
@@ -128,6 +134,8 @@ CATALOGUE = [
     Row("sbn-normal", SigmoidBeliefNet(D, 3, likelihood=Normal("learned")), real),
     Row("factor-analysis", FactorAnalysis(D, 2), real),
     Row("factor-analysis-isotropic", FactorAnalysis(D, 2, isotropic=True), real),
+    Row("factor-analysis-missing", FactorAnalysis(D, 2, missing=True), gaps),
+    Row("mixture-marginal", GaussianMixture(D, 3, "diagonal", marginal=True), real),
     Row("mixture-full", GaussianMixture(D, 3, "full"), real),
     Row("mixture-tied", GaussianMixture(D, 3, "tied"), real),
     Row("mixture-diagonal", GaussianMixture(D, 3, "diagonal"), real),
