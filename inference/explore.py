@@ -90,6 +90,21 @@ def impute(
     return x
 
 
+def complete(fit: Fit, x: np.ndarray, n: int = 1, *, seed: int = 0) -> np.ndarray:
+    """`x` with the columns that a conditional model scores replaced by E[x | z, condition], (N, n, D); `n` draws of z.
+
+    Raises:
+        InputError: The model is not conditional on columns of x.
+    """
+    columns = getattr(getattr(fit.model, "given", None), "columns", None)
+    if columns is None:
+        raise InputError(f"expected a model conditional on some columns of x, got {_title(fit)}; use impute there.")
+    out = np.repeat(np.asarray(x, np.float64)[:, None], n, 1)
+    for i in range(n):
+        out[:, i, columns()[0]] = _mean(fit, _predict(fit, _args(fit, x, None), {}, seed + i))
+    return out
+
+
 def classify(fit: Fit, x: np.ndarray) -> np.ndarray:
     """log q(class | x), (N, classes), nats.
 
@@ -208,7 +223,9 @@ def _args(fit: Fit, x: np.ndarray | int, inputs: Arrays | None) -> tuple[np.ndar
     Unless given, labels are unknown, sequences have full length, and blank rows take the conditions of held-out rows.
     """
     given, blank = inputs or {}, isinstance(x, int)
-    rows = np.zeros((x, *fit.data.x.shape[1:])) if isinstance(x, int) else np.asarray(x, np.float64)
+    conditional = hasattr(getattr(fit.model, "given", None), "columns")  # on columns of x, which held-out rows then give
+    empty = np.resize(fit.data.heldout, (x, *fit.data.x.shape[1:])) * conditional if isinstance(x, int) else x
+    rows = np.asarray(empty, np.float64)
     if rows.shape[1:] != fit.data.x.shape[1:]:
         raise InputError(f"expected rows of shape {fit.data.x.shape[1:]}, got {rows.shape[1:]}; give rows like the data.")
     out: list[np.ndarray] = [rows]

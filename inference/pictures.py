@@ -23,7 +23,8 @@ def pictures(fit: Fit, seed: int = 0, *, strict: bool = False) -> dict[str, np.n
 
     "data" and "reconstructions", "samples", "manifold" (one latent of size 2), "classes" (rows styles, columns classes),
     "analogies" (each row first as it is), "interpolations", "traversals" (a row a dimension, the most telling first),
-    and "imputations" (each row whole, with holes, filled in).
+    "imputations" (each row whole, with holes, filled in), and "completions" (each row what a conditional model is given of
+    it, four draws of the rest, and whole).
     """
     draw: dict[str, Callable[[Fit, int], np.ndarray]] = {
         "data": lambda fit, _: fit.data.heldout[:ROWS],
@@ -35,7 +36,10 @@ def pictures(fit: Fit, seed: int = 0, *, strict: bool = False) -> dict[str, np.n
         "interpolations": interpolations,
         "traversals": traversals,
         "imputations": imputations,
+        "completions": completions,
     }
+    if hasattr(getattr(fit.model, "given", None), "columns"):  # x is only a part of the row there
+        draw = {name: draw[name] for name in ("data", "completions")}
     out: dict[str, np.ndarray] = {}
     for name, one in draw.items():
         try:
@@ -46,7 +50,7 @@ def pictures(fit: Fit, seed: int = 0, *, strict: bool = False) -> dict[str, np.n
             if strict:
                 raise
             continue
-        if name == "imputations" or np.isfinite(picture).all():
+        if name in ("imputations", "completions") or np.isfinite(picture).all():
             out[name] = picture
     return out
 
@@ -92,3 +96,11 @@ def imputations(fit: Fit, seed: int) -> np.ndarray:
     hidden = np.arange(width) >= width // 2 if shape is not None else np.arange(width) % 2 == 1
     holes = np.where(hidden, np.nan, rows)
     return np.stack([rows, holes, explore.impute(fit, holes, inputs=given(fit), seed=seed)], 1)
+
+
+def completions(fit: Fit, seed: int) -> np.ndarray:
+    """Rows as the model is given them, completed four times, and whole: (rows, 6, D)."""
+    rows = fit.data.heldout[:ROWS].astype(np.float64)
+    drawn, seen = explore.complete(fit, rows, 4, seed=seed), rows.copy()
+    seen[:, fit.model.given.columns()[0]] = np.nan
+    return np.concatenate([seen[:, None], drawn, rows[:, None]], 1)

@@ -279,6 +279,7 @@ _GRIDS = {
     "classes": ("Every class in every style", "A row a style drawn from the prior, a column a class"),
     "analogies": ("Analogies", "First, a held-out row; then its style under every class"),
     "imputations": ("Missing pixels", "Held-out rows: whole; without the lower half; with it imputed"),
+    "completions": ("Completions", "Held-out rows: what the model is given; four draws of the rest; whole"),
     "interpolations": ("Interpolations", "Along straight lines between the codes of two held-out rows"),
     "traversals": ("Traversals", "A row a latent dimension, from −2.5 to 2.5, those that vary most with the data first"),
     "manifold": ("The plane of the latent variables", "One image for each place in the plane"),
@@ -304,7 +305,7 @@ def _pictures(pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] |
         grid = grids.get(name)
         if grid is None or not image_shape or grid.ndim != 3 or grid.shape[-1] != math.prod(image_shape):
             continue
-        if name == "imputations":  # lying down: what was done to a row stands below it
+        if name in ("imputations", "completions"):  # lying down: what was done to a row stands below it
             grid = grid.transpose(1, 0, 2)
         drawn = images.tiles(grid.reshape(-1, grid.shape[-1]), grid.shape[1], image_shape)
         shown.append(_picture(title, drawn, caption))

@@ -196,11 +196,16 @@ def fit(
 
 def sentence(found: Fit) -> str:
     """What the fit is worth as a density, in one sentence."""
-    value, kind = found.heldout_log_likelihood, "log-likelihood"
+    value, kind, last = found.heldout_log_likelihood, "log-likelihood", found.history[-1]
     if value is None:
         value, kind = found.heldout_elbo, "ELBO"
+    if value is None and "heldout_elbo" not in last:
+        name = "train_elbo" if "train_elbo" in last else "train_log_likelihood"
+        what = {"train_elbo": "ELBO", "train_log_likelihood": "objective"}[name]
+        return (f"Ended after {last['epoch']} iterations ({found.stopped}) at a training {what} of {last[name]:.4f} a row of "
+                f"{found.data.name}.")  # fmt: skip
     if value is None:
-        return f"Trained for {found.history[-1]['epoch']} epochs; without a plate over the data no held-out ELBO is defined."
+        return f"Trained for {last['epoch']} epochs; without a plate over the data no held-out ELBO is defined."
     text = f"Held-out {kind} {value.value:.2f} nats per datum (95 % interval {value.low:.2f} to {value.high:.2f})"
     text = f"{text} on {found.data.name}"
     if found.baseline is None:
