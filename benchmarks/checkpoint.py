@@ -78,7 +78,7 @@ def load(path: Path) -> Done | None:
         return None
     try:
         with safe_open(path, "np") as file:
-            return Done({key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["told"]))  # noqa: SIM118
+            return Done({key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["told"]))
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
 
@@ -91,7 +91,8 @@ def key(asked: Mapping[str, Any], sources: Mapping[str, str | None], device: str
     """
     if changed := [name for name, sha in sources.items() if sha is None]:
         raise InputError(f"expected sources that stay as they are, but {changed[0]} was written to just now; start again.")
-    text = record.dumps({"asked": asked, "sources": sources, "versions": record.versions(), "device": device})
+    meant = record.strict({"asked": asked, "sources": sources, "versions": record.versions(), "device": device})
+    text = json.dumps(meant, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Filling in the rest of a digit from 1, 2 or 3 of its quadrants: the CVAE against a network without a latent (Sohn et al. 2015).
+"""The rest of a digit from 1, 2 or 3 of its quadrants: the CVAE against a network without a latent (Sohn et al. 2015).
 
 −log p(x | c) of the pixels x that are not seen, nats per image: exact for the baseline, by K importance samples for the
 CVAE, −log 1/K Σₖ p(x, zₖ | c) / q(zₖ | x, c), on average an upper bound on the true value. 500-500 relu units, z (50,), Adam

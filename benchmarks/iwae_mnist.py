@@ -49,8 +49,13 @@ def bounds(num_particles: int) -> dict[str, dict[str, Any]]:
 def told(rows: Rows, name: str) -> dict[str, Any]:
     """One model's log-likelihood, beside what was published."""
     value = estimate.mean(rows.log_likelihood)
-    given = {"log_likelihood": value.to_json(), "standard_error_sampling": sampling_error(rows)}
-    return given | {"published": PUBLISHED[name], "short_of_published": PUBLISHED[name] - value.value} if name in PUBLISHED else given
+    published = PUBLISHED.get(name)
+    return {
+        "log_likelihood": value.to_json(),
+        "standard_error_sampling": sampling_error(rows),
+        "published": published,
+        "short_of_published": None if published is None else published - value.value,
+    }
 
 
 def work(stages: Stages, setup: Setup) -> dict[str, Any]:

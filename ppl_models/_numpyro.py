@@ -173,6 +173,28 @@ def markov(step: Callable[[Any, Any], Any], initial: Any, inputs: Any, mask: Any
     return MarkovPath(step, initial, inputs, mask)
 
 
+class Pushforward(dist.Distribution):
+    """log p(z) = log p_base(u) + log |det ∂u/∂z|, u = f⁻¹(z)."""
+
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    has_rsample = True  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, base: Any, forward: Callable[[Any], Any], inverse: Callable[[Any], tuple[Any, Any]]) -> None:
+        self.base, self.forward, self.inverse = base, forward, inverse
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        return self.forward(self.base.sample(key, sample_shape))
+
+    def log_prob(self, value: Any) -> Any:
+        u, log_det = self.inverse(value)
+        return self.base.log_prob(u) + log_det
+
+
+def pushforward(base: Any, forward: Callable[[Any], Any], inverse: Callable[[Any], tuple[Any, Any]]) -> Pushforward:
+    return Pushforward(base, forward, inverse)
+
+
 def scan(f: Callable[..., tuple[Any, Any]], carry: Any, *xs: Any, reverse: bool = False) -> Any:
     """Over the second-last axis of each of `xs`; outputs are stacked there."""
     times = tuple(xp.moveaxis(x, -2, 0) for x in xs)

@@ -129,6 +129,15 @@ class Language(Protocol):
         """
         ...
 
+    def pushforward(
+        self, base: Distribution, forward: Callable[[Any], Any], inverse: Callable[[Any], tuple[Any, Any]]
+    ) -> Distribution:
+        """The law of z = f(u), u ~ base with event (D,): p(z) = p_base(f⁻¹(z)) |det ∂u/∂z|.
+
+        `inverse(z)` gives u and log |det ∂u/∂z|, shape z.shape[:-1]; neither function fetches parameters.
+        """
+        ...
+
     def scan(self, f: Callable[..., tuple[Any, Any]], carry: Any, *xs: Any, reverse: bool = False) -> Any:
         """The outputs y of `carry, y = f(carry, *xₜ)`, xₜ = x[..., t, :], stacked at the second-last axis.
 
@@ -152,7 +161,7 @@ class Language(Protocol):
 #: Every word, so that a test can hold both engines (and any third) to the whole list.
 WORDS = (
     "sample plate param subsample factor deterministic categorical one_hot_categorical continuous_bernoulli whitened_normal "
-    "markov scan softplus relu sigmoid gammaln digamma trigamma log_softmax logsumexp stop_gradient conv conv_transpose dist "
+    "markov pushforward scan softplus relu sigmoid gammaln digamma trigamma log_softmax logsumexp stop_gradient conv conv_transpose dist "
     "constraints xp"
 ).split()
 

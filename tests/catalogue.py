@@ -222,6 +222,7 @@ class Recorder:
     markov = staticmethod(
         lambda step, initial, inputs, mask: step(np.broadcast_to(initial, (*mask.shape, len(initial))), inputs).to_event(1)
     )
+    pushforward = staticmethod(lambda base, forward, inverse: base)
     softplus = staticmethod(lambda x: np.logaddexp(x, 0.0))
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
     sigmoid = staticmethod(lambda x: np.exp(-np.logaddexp(-x, 0.0)))

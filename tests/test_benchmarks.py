@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import record, step_time
+from benchmarks import checkpoint, record, step_time
 from benchmarks.claims import CLAIMS, OPERATORS, Claim, known, meets, row
 from benchmarks.hand.weights import greys, weights
+from ppl_models import InputError
 
 CLAIM = Claim("c", "step_time", 7, "A sentence.", {"op": "<=", "value": 1.1}, "a.ratio")
 
@@ -218,3 +219,98 @@ def test_the_two_peers_take_the_same_step():
         assert given.keys() == params.keys()
         for name, g in truth.items():
             np.testing.assert_allclose(given[name], g, rtol=0, atol=1e-5 * np.abs(g).max(), err_msg=peer.__name__)
+
+
+def counting():
+    """A stage's work that says how often it was done."""
+    calls = []
+
+    def work():
+        calls.append(1)
+        return {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3).T}, {"value": np.float32(0.5), "bad": math.nan}
+
+    return work, calls
+
+
+def test_a_stage_is_done_once_and_read_back(tmp_path):
+    work, calls = counting()
+    first, again = (checkpoint.Stages(tmp_path)("one", work) for _ in range(2))
+    assert len(calls) == 1
+    assert again.told == {"value": 0.5, "bad": None, "seconds": first.told["seconds"]}
+    np.testing.assert_array_equal(again.arrays["a"], [[0, 3], [1, 4], [2, 5]])
+    checkpoint.Stages(tmp_path)("two", work)
+    assert len(calls) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
+
+
+def test_a_stage_without_arrays_is_a_stage(tmp_path):
+    assert [checkpoint.Stages(tmp_path)("one", lambda n=n: ({}, {"n": n})).told["n"] for n in (1, 2)] == [1, 1]
+
+
+def test_a_stage_that_broke_leaves_the_earlier_ones_and_no_file(tmp_path):
+    work, calls = counting()
+    checkpoint.Stages(tmp_path)("one", work)
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.Stages(tmp_path)("two", killed)
+    assert [file.name for file in tmp_path.iterdir()] == ["one.safetensors"]
+    checkpoint.Stages(tmp_path)("one", work)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("broken", ["empty", "half", "other"])
+def test_a_file_that_is_not_whole_is_done_again(broken, tmp_path):
+    work, calls = counting()
+    checkpoint.Stages(tmp_path)("one", work)
+    path = tmp_path / "one.safetensors"
+    path.write_bytes({"empty": b"", "half": path.read_bytes()[:-5], "other": b"{}" * 100}[broken])
+    checkpoint.Stages(tmp_path)("one", work)
+    assert len(calls) == 2
+
+
+def test_the_key_is_that_of_set_up_sources_and_device():
+    asked, sources = {"epochs": 3, "legs": [(1, 2.0)]}, {"a.py": "0" * 64}
+    key = checkpoint.key(asked, sources, "cpu")
+    assert key == checkpoint.key({"legs": ((1, 2.0),), "epochs": 3}, dict(sources), "cpu")
+    assert key != checkpoint.key({**asked, "epochs": 4}, sources, "cpu")
+    assert key != checkpoint.key(asked, {"a.py": "1" * 64}, "cpu")
+    assert key != checkpoint.key(asked, sources | {"b.py": "0" * 64}, "cpu")
+    assert key != checkpoint.key(asked, sources, "cuda")
+    with pytest.raises(InputError, match="a.py was written to just now"):
+        checkpoint.key(asked, {"a.py": None}, "cpu")
+
+
+def test_a_budget_ends_between_stages_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("numpyro")
+    monkeypatch.setattr(record, "sources", lambda: {"a.py": "0" * 64})
+    clock, done = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock.now)
+
+    def stage(name):
+        def work():
+            clock.now += 40
+            done.append(name)
+            return {}, {}
+
+        return work
+
+    def work(stages):
+        for name in ("one", "two", "three"):
+            stages(name, stage(name))
+        return {"value": 7}
+
+    def call(asked, budget):
+        done.clear()
+        return checkpoint.measured("toy", asked, budget, work, tmp_path), list(done)
+
+    found, did = call({"epochs": 1}, 1)
+    assert (found["complete"], found["setup"], list(found["seconds"])) == (False, {"epochs": 1}, ["one", "two"])
+    assert did == ["one", "two"]
+    assert "three" in capsys.readouterr().err
+    found, did = call({"epochs": 1}, 1)
+    assert (found["complete"], found["value"], list(found["seconds"])) == (True, 7, ["one", "two", "three"])
+    assert did == ["three"]
+    assert call({"epochs": 2}, None)[1] == ["one", "two", "three"]  # another set-up takes nothing over
