@@ -161,8 +161,8 @@ class Language(Protocol):
 #: Every word, so that a test can hold both engines (and any third) to the whole list.
 WORDS = (
     "sample plate param subsample factor deterministic categorical one_hot_categorical continuous_bernoulli whitened_normal "
-    "markov pushforward scan softplus relu sigmoid gammaln digamma trigamma log_softmax logsumexp stop_gradient conv conv_transpose dist "
-    "constraints xp"
+    "markov pushforward scan softplus relu sigmoid gammaln digamma trigamma log_softmax logsumexp stop_gradient conv "
+    "conv_transpose dist constraints xp"
 ).split()
 
 
