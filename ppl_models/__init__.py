@@ -5,6 +5,7 @@ from .conditional_baseline import ConditionalBaseline
 from .cvae import CVAE
 from .errors import InputError, NumericalError
 from .factor_analysis import FactorAnalysis
+from .flow_vae import FlowVAE
 from .gaussian_mixture import GaussianMixture
 from .hierarchical_vae import HierarchicalVAE
 from .kmeans import KMeans
@@ -32,6 +33,7 @@ CATALOGUE: dict[str, tuple[type, dict[str, object]]] = {
     "ssvae_m1m2": (M1M2, {}),
     "mixture_vae": (MixtureVAE, {}),
     "markov_vae": (MarkovVAE, {}),
+    "flow_vae": (FlowVAE, {}),
     "linear_markov": (LinearMarkov, {}),
     "sbn": (SigmoidBeliefNet, {}),
     "factor_analysis": (FactorAnalysis, {}),
@@ -43,5 +45,5 @@ CATALOGUE: dict[str, tuple[type, dict[str, object]]] = {
 }
 
 __all__ = ["CATALOGUE", "CVAE", "M1", "M1M2", "M2", "MLP", "PCA", "VAE", "BayesianGaussianMixture", "Bound",
-           "ConditionalBaseline", "FactorAnalysis", "GaussianMixture", "HierarchicalVAE", "InputError", "KMeans", "Language",
-           "LinearMarkov", "MarkovVAE", "MixtureVAE", "NumericalError", "SigmoidBeliefNet", "bind"]  # fmt: skip
+           "ConditionalBaseline", "FactorAnalysis", "FlowVAE", "GaussianMixture", "HierarchicalVAE", "InputError", "KMeans",
+           "Language", "LinearMarkov", "MarkovVAE", "MixtureVAE", "NumericalError", "SigmoidBeliefNet", "bind"]  # fmt: skip
