@@ -96,23 +96,24 @@ def fit(
         "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
         "dtype": dtype,
     }  # fmt: skip
-    samples = evaluate if evaluate is not None else 100 if out else 0
     if (values := sweep(model, source.settings)) is not None:
-        told = _sweep(source, *values, method, epochs, samples, options, out)
+        told = _sweep(source, *values, method, epochs, evaluate, options, out)
     else:
-        told = _fit(source, method, epochs, samples, options, out)
+        told = _fit(source, method, epochs, evaluate, options, out)
     emit(told) if json else echo(told["verdict_sentence"])
 
 
 def _fit(
-    source: Any, method: str | None, epochs: int | None, samples: int, options: dict[str, Any], out: Path | None
+    source: Any, method: str | None, epochs: int | None, samples: int | None, options: dict[str, Any], out: Path | None
 ) -> dict[str, Any]:
     """One fit: its results, and its directory where one is asked for."""
     from . import runs
-    from .methods import check_method
+    from .methods import check_method, check_options, samples_of
 
     declaration, rows = source.open()
     method = check_method(declaration, source.model, method)
+    check_options(method, options)
+    samples = samples_of(declaration, source.model, samples, kept=out is not None)
     if method == "mcmc":
         return _mcmc(source, declaration, rows, epochs, options, out)
     given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
@@ -133,27 +134,32 @@ def _fit(
 
 
 def _sweep(
-    source: Any, key: str, values: list[tuple[str, ...]], method: str | None, epochs: int | None, samples: int,
+    source: Any, key: str, values: list[tuple[str, ...]], method: str | None, epochs: int | None, samples: int | None,
     options: dict[str, Any], out: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """A fit for each value, each in a directory of its own, and one report of all."""
     from dataclasses import replace
 
     from .files import strict, to_json, write
+    from .methods import check_method
     from .report import sweep_report
 
     fits, rows = [], []
-    for settings in values:
-        value = settings[-1].partition("=")[2]
+    sources = [replace(source, settings=settings) for settings in values]
+    for one in sources:  # a value that cannot be used is refused before the first fit
+        declaration, _ = one.open()
+        check_method(declaration, source.model, method, compared=True)
+    for one in sources:
+        value = one.settings[-1].partition("=")[2]
         note(f"{key} = {value}")
-        told = _fit(replace(source, settings=settings), method, epochs, samples, options, out and out / f"{key}={value}")
+        told = _fit(one, method, epochs, samples, options, out and out / f"{key}={value}")
         fits.append(told)
-        judged = strict(told["evaluation"]) or {}
+        judged = told["evaluation"]
         rows.append({
             key: int(value), "heldout_elbo": strict(told["heldout_elbo"]), "seconds": told["manifest"]["wall_seconds"],
-            "log_likelihood": judged.get("log_likelihood") or strict(told["heldout_log_likelihood"]),
-            "kl": sum(sum(kl) for kl in (judged.get("kl") or {}).values()) if judged else None,
-            "active_units": sum((judged.get("active_units") or {}).values()) if judged else None,
+            "log_likelihood": strict(judged.log_likelihood if judged else told["heldout_log_likelihood"]),
+            "kl": float(sum(kl.sum() for kl in judged.kl.values())) if judged else None,
+            "active_units": sum(judged.active_units.values()) if judged else None,
         })  # fmt: skip
     name = "log_likelihood" if all(row["log_likelihood"] for row in rows) else "heldout_elbo"
     best = max(rows, key=lambda row: row[name]["value"])
@@ -178,11 +184,11 @@ def _mcmc(
     from .files import save_params, to_json, write
     from .mcmc import mcmc, summary
 
-    note(rows.card)
     found = mcmc(
-        declaration, rows, engine=source.engine, num_samples=draws or 1000, seed=source.seed, dtype=options["dtype"],
-        device=source.device,
+        declaration, rows, engine=source.engine, num_samples=1000 if draws is None else draws, seed=source.seed,
+        dtype=options["dtype"], device=source.device,
     )  # fmt: skip
+    note(rows.card)
     sites, diverging = summary(found), int(found.diverging.sum())
     chains, count = found.diverging.shape
     verdict = (f"Drew {count} times in each of {chains} chains from the posterior of {len(sites)} sites given "

@@ -56,6 +56,25 @@ def check_out(out: Path | None, overwrite: bool = False) -> Path | None:
     """
     if out is None:
         return None
+    check_writable(out)
+    if (out / "run.json").exists() and not overwrite:
+        raise InputError(f"{out} holds a run already; choose another directory, or pass --overwrite.")
+    return out
+
+
+def check_archive(out: Path | None, overwrite: bool = False) -> None:
+    """Raise `InputError` unless `out` can become an `.npz` file; nothing is created."""
+    if out is None:
+        return
+    if out.suffix != ".npz":
+        raise InputError(f"cannot write draws to {out}; end its name in .npz.")
+    if out.is_dir() or out.exists() and not overwrite:
+        raise InputError(f"{out} is there already; choose another file, or pass --overwrite to replace one.")
+    check_writable(out.parent)
+
+
+def check_writable(out: Path) -> None:
+    """Raise `InputError` if the directory `out` lies below a file or cannot be written; nothing is created."""
     try:
         nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
     except OSError as error:
@@ -64,9 +83,6 @@ def check_out(out: Path | None, overwrite: bool = False) -> Path | None:
         raise InputError(f"cannot write to {out}, because {nearest} is a file; choose a directory.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {out}, because {nearest} is read-only; choose another directory.")
-    if (out / "run.json").exists() and not overwrite:
-        raise InputError(f"{out} holds a run already; choose another directory, or pass --overwrite.")
-    return out
 
 
 def save_params(path: Path, params: Mapping[str, np.ndarray]) -> None:

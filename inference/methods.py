@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ppl_models import InputError
@@ -32,12 +33,46 @@ def bound_of(name: str, bound: str | None) -> str:
     return bound if bound is not None else PRESETS.get(name, {}).get("bound", "elbo")
 
 
-def check_method(declaration: Any, name: str, method: str | None) -> str:
+#: What only stochastic variational inference takes: by name, the flag and its value where it is left out.
+SVI_ONLY: dict[str, tuple[str, Any]] = {
+    "estimator": ("--estimator", None), "batch": ("--batch", None), "lr": ("--lr", 1e-3), "patience": ("--patience", None),
+    "bound": ("--bound", "elbo"), "num_particles": ("--particles", None), "beta": ("--beta", 1.0), "anneal": ("--anneal", 0),
+    "alternate": ("--alternate", False),
+}  # fmt: skip
+
+
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` naming the first option that the method has no use for."""
+    for name, (flag, default) in SVI_ONLY.items():
+        if method != "svi" and options.get(name, default) != default:
+            raise InputError(f"{flag} is for --method svi and this fit is by {method}; leave one of them out.")
+
+
+def samples_of(declaration: Any, name: str, asked: int | None, kept: bool) -> int:
+    """Importance samples of log p(x): those asked for; else 100 for a run that is kept, where rows have their own latents.
+
+    Raises:
+        InputError: A number below 0, or any where p(x) of one row is not defined.
+    """
+    local = hasattr(declaration, "model") and not getattr(declaration, "bayesian", False)
+    if asked is None:
+        return 100 if kept and local else 0
+    if asked < 0:
+        raise InputError(f"expected --evaluate to be a whole number of at least 0, got {asked}; change that setting.")
+    if asked and not local:
+        raise InputError(f"--evaluate is for models in which p(x) of a row is defined, which {name} is not; leave it out.")
+    return asked
+
+
+def check_method(declaration: Any, name: str, method: str | None, compared: bool = False) -> str:
     """`method` if it fits the declaration; where none is given, the first that does.
 
     Raises:
-        InputError: It is unknown or does not.
+        InputError: It is unknown or does not, or the fits are to be `compared` and it gives them no bound to compare by.
     """
+    if compared and (method in ("cavi", "mcmc") or not hasattr(declaration, "model")):
+        what = method if method in ("cavi", "mcmc") else name
+        raise InputError(f"several values are compared by a held-out bound, which {what} has none of; give one value at a time.")
     if method is None:
         return methods(declaration)[0]
     if method not in METHODS:

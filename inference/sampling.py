@@ -11,8 +11,9 @@ import numpy as np
 from ppl_models import CATALOGUE, InputError
 
 from .callables import inputs_of
+from .checks import check_settings
 from .explore import generate
-from .files import write
+from .files import check_archive, write
 from .runs import reopen
 
 
@@ -29,9 +30,8 @@ def sample(
                          f"ppl fit {run} --out runs/{run}, then ppl sample runs/{run}.")  # fmt: skip
     if num < 1:
         raise InputError(f"expected --num to be at least 1, got {num}; ask for more rows.")
-    if out is not None and (out.suffix != ".npz" or out.exists() and not overwrite):
-        cure = "end its name in .npz" if out.suffix != ".npz" else "choose another file, or pass --overwrite"
-        raise InputError(f"cannot write draws to {out}; {cure}.")
+    check_settings(seed=seed)
+    check_archive(out, overwrite)
     found = reopen(run, data_dir)
     drawn = generate(found, num, condition=condition(found, num, label), seed=seed)
     arrays = {name: np.asarray(value) for name, value in {"x": drawn.draw, "mean": drawn.mean, **drawn.latents}.items()}
@@ -60,6 +60,7 @@ def condition(found: Any, num: int, label: int | None) -> dict[str, np.ndarray]:
 
 def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
     """One `.npz`, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write(out, buffer.getvalue())
