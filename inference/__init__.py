@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import explore
 from .compare import Comparison, compare
 from .coordinate_ascent import coordinate_ascent
 from .em import em
@@ -12,5 +13,5 @@ from .mcmc import Draws, mcmc
 from .svi import Fit, fit
 
 __all__ = ["Comparison", "DoublyReparameterised", "Draws", "Enumerate", "Evaluation", "Fit", "LeaveOneOut", "PathOnly",
-           "Pathwise", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "fit", "mcmc",
-           "probe"]  # fmt: skip
+           "Pathwise", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "explore",
+           "fit", "mcmc", "probe"]  # fmt: skip

@@ -11,6 +11,7 @@ from ppl_models.datasets import DATASETS
 from ppl_models.language import ENGINES
 
 from .estimators import ESTIMATORS, STOCK
+from .methods import PRESETS, methods
 
 
 def models() -> list[dict[str, Any]]:
@@ -18,8 +19,10 @@ def models() -> list[dict[str, Any]]:
     out = []
     for name, (cls, preset) in CATALOGUE.items():
         module = (getmodule(cls).__doc__ or "").splitlines()[0].rstrip(".")
-        summary = module + (f"; with {', '.join(f'{k}={v}' for k, v in preset.items())}" if preset else "")
-        out.append({"name": name, "engines": list(ENGINES), "summary": summary, "density": (getdoc(cls) or "").splitlines()[0]})
+        given = {**preset, **PRESETS.get(name, {})}
+        summary = module + (f"; with {', '.join(f'{k}={v}' for k, v in given.items())}" if given else "")
+        density = (getdoc(cls) or "").splitlines()[0]
+        out.append({"name": name, "engines": list(ENGINES), "summary": summary, "density": density, "methods": methods(cls)})
     return out
 
 

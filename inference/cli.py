@@ -61,7 +61,7 @@ def list_(
     for kind, entries in found.items():
         echo(f"{kind}" + ("" if entries else ": none yet"))
         for row in entries:
-            echo(f"  {row['name']:<22}{row['summary']}")
+            echo(f"  {row['name']:<26}{row['summary']}")
 
 
 @app.command()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +33,11 @@ sys.meta_path.insert(0, Missing())
 """
 
 
+#: What a second run cannot repeat.
+TIMES = ("seconds", "wall_seconds", "seconds_per_step", "setup_seconds", "seconds_per_gradient",
+         "seconds_per_gradient_vectorised", "efficiency", "argv", "command")  # fmt: skip
+
+
 class Ran(NamedTuple):
     code: int
     out: str
@@ -43,6 +51,16 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     with pytest.raises(SystemExit) as left:
         main()
     return Ran(int(left.value.code or 0), *capsys.readouterr())
+
+
+def ppl(*args: str | Path) -> Ran:
+    """`ppl *args` in this process, where a test's own capture is not at hand, as in a fixture of a whole module."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["ppl", *map(str, args)])
+        with pytest.raises(SystemExit) as left:
+            main()
+    return Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def spawn(*args: str | Path, without: str | None = None, code: str = "", timeout: float = 60) -> Ran:
@@ -65,6 +83,28 @@ def strict(text: str) -> Any:
     value = json.loads(text, parse_constant=refuse)
     assert isinstance(value, dict)
     return value
+
+
+def timeless(value: object) -> object:
+    """`value` without the facts that a second run cannot repeat."""
+    if isinstance(value, dict):
+        return {key: timeless(v) for key, v in value.items() if key not in TIMES}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def assert_estimate(value: Any) -> None:
+    """A finite number inside its interval."""
+    assert set(value) == {"value", "low", "high"}
+    assert value["low"] <= value["value"] <= value["high"]
+
+
+def assert_self_contained(page: str) -> None:
+    """The page asks nothing of a network: whatever it loads or links to lies within it."""
+    assert page.lower().startswith("<!doctype html>")
+    addresses = re.findall(r"\b(?:src|srcset|href|action|data|poster)\s*=\s*[\"']?([^\"'\s>]*)", page)
+    addresses += re.findall(r"url\(\s*[\"']?([^\"')]*)", page)
+    assert not [address for address in addresses if not address.startswith(("data:", "#"))]
+    assert "@import" not in page
 
 
 def assert_one_sentence(text: str, *words: str, hide: Sequence[Path] = ()) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference import evaluate as judge
-from inference.evaluate import Evaluation, evaluate, log_likelihood_rows, stream
+from inference.estimate import mean
+from inference.evaluate import Evaluation, evaluate, log_likelihood_rows, stream, usage
 from inference.files import to_json
 from inference.svi import Fit
 from ppl_models import VAE, Bound, FactorAnalysis, GaussianMixture, InputError, NumericalError, SigmoidBeliefNet, bind
@@ -151,7 +151,7 @@ def test_discrete_latents_against_the_sum_over_states(engine: str):
     z = (found.log_likelihood - sbn_log_p(params, x)) / found.standard_error
     assert abs(z).max() < 4.5
     assert abs(z.mean()) < 4 / np.sqrt(12)
-    used = judge.usage(engine_latents(engine, declaration, params, x))
+    used = usage(engine_latents(engine, declaration, params, x))
     q = 1 / (1 + np.exp(-(x @ params["encoder.0.weight"] + params["encoder.0.bias"])))
     p = 1 / (1 + np.exp(-params["prior.logits"]))
     kl = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
@@ -233,7 +233,7 @@ def test_units_of_a_second_layer_are_not_active_by_noise_alone(engine: str):
     params["encoder.0.bias"][:] = 0
     params["encoder2.0.weight"] = 6 * np.eye(3)
     params["encoder2.0.bias"] = np.full(3, -3.0)
-    latents = judge.usage(engine_latents(engine, declaration, params, x))
+    latents = usage(engine_latents(engine, declaration, params, x))
     assert latents["active_units"] == {"z1": 0, "z2": 0}
 
 
@@ -246,14 +246,14 @@ def engine_latents(engine: str, declaration: Any, params: dict, x: np.ndarray) -
 @each_engine
 def test_a_joint_kl_is_one_number(engine: str):
     params, x = analysis()
-    found = judge.usage(engine_latents(engine, FactorAnalysis(4, 2), params, x))
+    found = usage(engine_latents(engine, FactorAnalysis(4, 2), params, x))
     mean, covariance = posterior(params, x)
     kl = 0.5 * (np.trace(covariance) + (mean**2).sum(1) - 2 - np.log(np.linalg.det(covariance)))
     close(found["kl"]["z"], kl.mean(), 1e-9)
     rng = np.random.default_rng(8)
     mixture = GaussianMixture(4, 3, "diagonal")
     weights = random_params(mixture, x, rng)
-    whole = judge.usage(engine_latents(engine, mixture, weights, x))
+    whole = usage(engine_latents(engine, mixture, weights, x))
     joint = np.stack([
         stats.norm(loc, scale).logpdf(x).sum(1) for loc, scale in zip(weights["locs"], weights["scale"], strict=True)
     ], 1) + weights["logits"]  # fmt: skip
@@ -274,7 +274,7 @@ def test_the_interval_covers_the_mean_over_rows():
     fit = trained(bind(Wide(4, 2), "numpyro"), params, x, "numpyro")
     found = log_likelihood_rows(fit, num_samples=50, chunk=6_000, **DOUBLE)
     for log_p, error in zip(*(part.reshape(runs, rows) for part in found), strict=True):
-        estimate = judge.estimate.mean(log_p)
+        estimate = mean(log_p)
         covered += estimate.low <= truth <= estimate.high
         parts = judge.errors(log_p, error)
         assert np.hypot(parts["standard_error_sampling"], parts["standard_error_rows"]) >= 0.99 * log_p.std() / np.sqrt(rows)

@@ -26,15 +26,22 @@ def test_python_runs(code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Commands run in the README's order in one directory: some open what others wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("make ")])
-def test_commands_run(command, tmp_path):
+def test_commands_run(command, folder):
     words = shlex.split(command)
     module = {"ppl": ["-m", "inference.cli"], "python": []}[words[0]]
     env = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *module, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *module, *words[1:]], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if "--out" in words:
-        assert (tmp_path / words[words.index("--out") + 1] / "report.html").stat().st_size > 10_000
+        out = folder / words[words.index("--out") + 1]
+        assert (out if out.is_file() else out / "report.html").stat().st_size > 2_000
 
 
 def test_make_targets_and_benchmarks_exist():
