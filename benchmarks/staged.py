@@ -16,10 +16,11 @@ PIECE = 1000  # held-out rows of a stage
 
 
 class Leg(NamedTuple):
-    """So many epochs at one step size; Adam's moments begin afresh with every leg."""
+    """So many epochs at one step size and one weight of −KL(q ‖ p); Adam's moments begin afresh with every leg."""
 
     epochs: int
     lr: float
+    beta: float = 1.0
 
 
 def trained(stages: Stages, name: str, model: Any, data: Dataset, legs: tuple[Leg, ...], seed: int, **settings: Any) -> Fit:
@@ -28,9 +29,9 @@ def trained(stages: Stages, name: str, model: Any, data: Dataset, legs: tuple[Le
     for number, leg in enumerate(legs):
 
         def work(params: Any = params, number: int = number, leg: Leg = leg) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            found = fit(model, data, init=params, epochs=leg.epochs, lr=leg.lr, seed=seed + 1000 * number, **settings)
-            row, spent = found.history[-1], found.seconds_per_step
-            return found.params, {"heldout_elbo": row["heldout_elbo"].value, "steps": row["step"], "seconds_per_step": spent}
+            found = fit(model, data, init=params, seed=seed + 1000 * number, **leg._asdict(), **settings)
+            row = found.history[-1]
+            return found.params, {"heldout_elbo": row["heldout_elbo"].value, "seconds_per_step": found.seconds_per_step}
 
         params = stages(f"{name}-leg-{number}", work).arrays
     return at(model, data, params)

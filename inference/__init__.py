@@ -6,12 +6,12 @@ from . import explore
 from .compare import Comparison, compare
 from .coordinate_ascent import coordinate_ascent
 from .em import em
-from .estimators import DoublyReparameterised, Enumerate, LeaveOneOut, PathOnly, Pathwise, RunningMean, Score
+from .estimators import DoublyReparameterised, Enumerate, LeaveOneOut, PathOnly, Pathwise, Relaxed, RunningMean, Score
 from .evaluate import Evaluation, evaluate
 from .gradients import probe
 from .mcmc import Draws, mcmc
 from .svi import Fit, fit
 
 __all__ = ["Comparison", "DoublyReparameterised", "Draws", "Enumerate", "Evaluation", "Fit", "LeaveOneOut", "PathOnly",
-           "Pathwise", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "explore",
+           "Pathwise", "Relaxed", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "explore",
            "fit", "mcmc", "probe"]  # fmt: skip

@@ -101,7 +101,8 @@ def assert_estimate(value: Any) -> None:
 def assert_self_contained(page: str) -> None:
     """The page asks nothing of a network: whatever it loads or links to lies within it."""
     assert page.lower().startswith("<!doctype html>")
-    addresses = re.findall(r"\b(?:src|srcset|href|action|data|poster)\s*=\s*[\"']?([^\"'\s>]*)", page)
+    tags = " ".join(re.findall(r"<[a-zA-Z][^>]*>", page))
+    addresses = re.findall(r"\s(?:[\w-]+:)?(?:src|srcset|href|action|data|poster)\s*=\s*[\"']?([^\"'\s>]*)", tags)
     addresses += re.findall(r"url\(\s*[\"']?([^\"')]*)", page)
     assert not [address for address in addresses if not address.startswith(("data:", "#"))]
     assert "@import" not in page

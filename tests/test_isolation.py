@@ -1,4 +1,4 @@
-"""A whole fit and a comparison on each engine, in a process that cannot import the other."""
+"""Fits by gradient and by EM, their evaluation, a comparison and draws on each engine, in a process without the other."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import pytest
 
 from .command import ENGINES, LIBRARIES, binary, spawn, strict
 
-#: Both commands in one process, which then says what it has loaded.
-BOTH = """
+#: Every command in one process, which then says what it has loaded.
+ALL = """
 import sys
 from inference.cli import main
 data, engine, out = sys.argv[1:]
 common = ["--data", data, "--set", "latent_dim=3", "--engine", engine, "--epochs", "1", "--json", "--out"]
 for args in (["fit", "sbn", *common, out + "/fit"],
              ["compare", "sbn", *common, out + "/compare", "--replicates", "10", "--seeds", "0",
-              "--estimators", "score,enumerate,stock-trace"]):
+              "--estimators", "score,enumerate,stock-trace"],
+             ["fit", "ppca", "--data", "iris", "--method", "em", "--engine", engine, "--json"],
+             ["sample", out + "/fit", "--out", out + "/draws.npz"]):
     sys.argv = ["ppl", *args]
     try:
         main()
@@ -28,7 +30,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr
 @pytest.mark.parametrize(("engine", "other"), [(e, next(o for o in ENGINES if o != e)) for e in ENGINES])
 def test_an_engine_needs_nothing_of_the_other(engine, other, tmp_path):
     np.save(tmp_path / "x.npy", binary())
-    ran = spawn(tmp_path / "x.npy", engine, tmp_path, without=other, code=BOTH)
+    ran = spawn(tmp_path / "x.npy", engine, tmp_path, without=other, code=ALL)
     assert ran.code == 0, ran
     loaded = set(ran.err.splitlines()[-1].split())
     assert not loaded & set(LIBRARIES[other])
@@ -37,6 +39,11 @@ def test_an_engine_needs_nothing_of_the_other(engine, other, tmp_path):
         result = strict((tmp_path / name / "results.json").read_text())
         assert result["engine"] == engine
         assert (tmp_path / name / "report.html").stat().st_size > 1000
+        if name == "fit":
+            assert result["evaluation"]["kind"] == "importance-sampled"
+    assert '"method": "em"' in ran.out
+    with np.load(tmp_path / "draws.npz") as drawn:
+        assert drawn["x"].shape == (64, 4)
 
 
 def test_the_door_is_shut():

@@ -20,6 +20,7 @@ from .enumerate import Enumerate
 from .leave_one_out import LeaveOneOut
 from .path_only import PathOnly
 from .pathwise import Pathwise
+from .relaxed import Relaxed
 from .running_mean import RunningMean
 from .score import Score
 from .site import MAX_ROWS, Latent, Variant
@@ -30,6 +31,7 @@ ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
     "pathwise-kl": lambda: Pathwise(analytic_kl=True),
     "path-only": PathOnly,
     "doubly-reparameterised": DoublyReparameterised,
+    "relaxed": Relaxed,
     "score": Score,
     "running-mean": lambda: Score(RunningMean()),
     "leave-one-out": lambda: Score(LeaveOneOut()),
@@ -118,7 +120,7 @@ def resolve(spec: Spec, latents: Sequence[Latent], bound: str = "elbo") -> Plan:
         estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site)
         if (reason := estimator.refusal(site)) is not None:
             raise InputError(f"estimator '{estimator.name}' does not apply: {reason}.")
-        if bound not in estimator.unbiased_for:
+        if bound not in getattr(estimator, "bounds", estimator.unbiased_for):
             use = {"elbo": "path-only, which it comes to there", "iwae": "pathwise or doubly-reparameterised"}[bound]
             raise InputError(f"estimator '{estimator.name}' does not apply: at site '{site.name}' it does not estimate the "
                              f"{NAMES[bound]}; use {use}.")  # fmt: skip
@@ -142,6 +144,11 @@ def doubly(plan: Plan) -> bool:
     return any(isinstance(e, DoublyReparameterised) for e in plan.values())
 
 
+def relaxes(plan: Plan) -> bool:
+    """Whether some draw is relaxed."""
+    return any(e.variant == "relax" for e in plan.values())
+
+
 def evaluations(plan: Plan, latents: Sequence[Latent], num_particles: int = 1) -> int:
     """Evaluations of model and guide that one gradient costs."""
     rows = prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
@@ -159,4 +166,4 @@ def stateful(plan: Plan) -> tuple[str, ...]:
 
 
 __all__ = ["BOUNDS", "ESTIMATORS", "STOCK", "DoublyReparameterised", "Enumerate", "Latent", "LeaveOneOut", "PathOnly",
-           "Pathwise", "RunningMean", "Score", "SiteEstimator", "Spec", "resolve"]  # fmt: skip
+           "Pathwise", "Relaxed", "RunningMean", "Score", "SiteEstimator", "Spec", "resolve"]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from math import prod
 from typing import Any, NamedTuple
 
@@ -12,14 +13,16 @@ import numpyro.distributions as dist
 from jax import random
 from jax.lax import stop_gradient
 from numpyro import handlers
+from numpyro.distributions.distribution import validation_enabled
 from numpyro.infer import elbo as stock
 from numpyro.infer.util import get_importance_trace
 from numpyro.primitives import Messenger, mutable
 
 from ppl_models import InputError
 
-from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
+from .relaxed import relax
 from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
 from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
@@ -58,6 +61,27 @@ def kl(q: Any, p: Any) -> Any | None:
     return xp.where(q._mask, value, 0.0) if isinstance(q, dist.MaskedDistribution) else value
 
 
+def soft(fn: Any) -> tuple[Any, bool] | None:
+    """Logits shaped as a draw of `fn`, and whether the draw is one-hot; None if it is neither that nor bits."""
+    shape = fn.batch_shape + fn.event_shape
+    while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution, dist.Independent)):
+        fn = fn.base_dist
+    if not (isinstance(fn, dist.BernoulliLogits) or type(fn).__name__ == "OneHotCategorical"):
+        return None
+    return xp.broadcast_to(fn.logits, shape), bool(fn.event_shape)
+
+
+def relaxed(fn: Any, temperature: float) -> Callable[..., Any]:
+    """A function that draws from the relaxation of `fn`."""
+    logits, one_hot = soft(fn)  # type: ignore[misc]  # refused where it is None
+    noise = random.gumbel if one_hot else random.logistic
+
+    def draw(key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        return relax(xp, logits, noise(key, sample_shape + logits.shape, logits.dtype), temperature, one_hot)
+
+    return draw
+
+
 class Estimated(Messenger):
     """Runs a guide with each latent's distribution replaced by the variant that its estimator asks for."""
 
@@ -72,7 +96,9 @@ class Estimated(Messenger):
         if name in self.given:
             value = xp.broadcast_to(self.given[name], fn.batch_shape + fn.event_shape)
             msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value)
-        elif (kind := self.plan[name].variant) is not None:
+        elif (kind := self.plan[name].variant) == "relax":
+            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name].temperature))  # type: ignore[attr-defined]
+        elif kind is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
 
@@ -110,7 +136,8 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
                 values[name] = support
             closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
             known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-            latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known))
+            told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
+            latents.append(Latent(*told))
         found.append(Inspection(tuple(latents), values))
 
     jax.eval_shape(run)
@@ -244,8 +271,10 @@ class EstimatorELBO(stock.ELBO):
         plan, inspection = self.plan(model, guide, args, kwargs, params)
 
         def terms(params: Arrays, given: Arrays | None) -> list[Term]:
-            return run_terms(
-                rng_key, params, model, guide, args, kwargs, plan, inspection.values, given, self.num_particles)  # fmt: skip
+            with validation_enabled(False) if relaxes(plan) else nullcontext():  # relaxed values lie off the support
+                return run_terms(
+                    rng_key, params, model, guide, args, kwargs, plan, inspection.values, given, self.num_particles
+                )
 
         if doubly(plan):
             z = given or draws(rng_key, params, guide, args, kwargs, plan, num_samples(plan, self.num_particles))

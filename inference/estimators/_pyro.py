@@ -24,8 +24,9 @@ from torch.distributions import kl_divergence
 from ppl_models import InputError
 
 from .._pyro import Fixed, Parameters, nodes
-from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
+from .relaxed import relax
 from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
 from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
@@ -71,6 +72,28 @@ def kl(q: Any, p: Any) -> Any | None:
     return scale_and_mask(value, 1.0, q._mask) if isinstance(q, dist.MaskedDistribution) else value
 
 
+def soft(fn: Any) -> tuple[Any, bool] | None:
+    """Logits shaped as a draw of `fn`, and whether the draw is one-hot; None if it is neither that nor bits."""
+    shape = fn.batch_shape + fn.event_shape
+    while isinstance(fn, (dist.MaskedDistribution, dist.Independent, ExpandedDistribution)):
+        fn = fn.base_dist
+    if not isinstance(fn, (dist.Bernoulli, dist.OneHotCategorical)):
+        return None
+    return fn.logits.expand(shape), bool(fn.event_shape)
+
+
+def relaxed(fn: Any, temperature: float) -> Callable[..., Any]:
+    """A function that draws from the relaxation of `fn`."""
+    logits, one_hot = soft(fn)  # type: ignore[misc]  # refused where it is None
+
+    def draw(sample_shape: Any = ()) -> Any:
+        u = torch.rand(torch.Size(sample_shape) + logits.shape, dtype=logits.dtype, device=logits.device)
+        u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+        return relax(xp, logits, -(-u.log()).log() if one_hot else u.logit(), temperature, one_hot)
+
+    return draw
+
+
 class Estimated(Messenger):
     """Runs a guide with each latent's distribution replaced by the variant that its estimator asks for."""
 
@@ -89,7 +112,9 @@ class Estimated(Messenger):
             elif value.ndim < len(shape):  # (K, *event) against (K, *plates, *event)
                 value = value.reshape(value.shape[0], *(1,) * (len(shape) - value.ndim), *value.shape[1:])
             msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value.expand(shape))
-        elif (kind := self.plan[name].variant) is not None:
+        elif (kind := self.plan[name].variant) == "relax":
+            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name].temperature))  # type: ignore[attr-defined]
+        elif kind is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
 
@@ -146,7 +171,8 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Inspection:
         alike = partner is not None and (site["mask"] is None) == (partner["mask"] is None)
         closed = partner is not None and alike and fn.has_rsample and kl(fn, partner["fn"]) is not None
         known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-        latents.append(Latent(name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known))
+        told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
+        latents.append(Latent(*told))
     both = sites(model_trace) + sites(guide_trace)
     return Inspection(tuple(latents), values, max((-f.dim for _, site in both for f in frames_of(site)), default=0))
 
@@ -268,7 +294,8 @@ class EstimatorELBO(ELBO):
             plan, inspection, upstream = self.structure(model, guide, args, kwargs)
 
         def terms(given: Arrays | None, fixed: bool = False) -> list[Term]:
-            with Parameters(params), Fixed() if fixed else nullcontext():
+            lenient = pyro.validation_enabled(False) if relaxes(plan) else nullcontext()  # relaxed values lie off the support
+            with Parameters(params), Fixed() if fixed else nullcontext(), lenient:
                 return run_terms(model, guide, args, kwargs, plan, inspection, upstream, given, self.num_particles)
 
         if doubly(plan):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-Variant = Literal["path", "score", "enumerate", "given"]
+Variant = Literal["path", "score", "enumerate", "given", "relax"]
 
 #: Rows of joint values above which enumeration is refused.
 MAX_ROWS = 1 << 14
@@ -22,6 +22,7 @@ class Latent(NamedTuple):
     num_values: int | None  # of one draw (2ᵈ for d Bernoullis in an event); None if not finite
     has_analytic_kl: bool
     in_model: bool
+    relaxable: bool = False  # one-hot or bits, by logits
 
 
 @cache
@@ -37,12 +38,19 @@ def _variant(cls: type, kind: Variant, stop: Callable[[Any], Any]) -> type:
     def given_with_intermediates(self: Any, *args: Any, **kwargs: Any) -> Any:  # NumPyro draws wrappers by this one
         return self.given_value, []
 
+    def drawn(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.given_value(*args, **kwargs)
+
+    def drawn_and_no_more(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.given_value(*args, **kwargs), []
+
     forced = {"sample": given, "sample_with_intermediates": given_with_intermediates}
     members = {
         "path": {"log_prob": path_log_prob},
         "score": {"has_rsample": False},
         "enumerate": {"has_rsample": False, **forced},
         "given": {"rsample": given, **forced},
+        "relax": {"has_rsample": True, "rsample": drawn, "sample": drawn, "sample_with_intermediates": drawn_and_no_more},
     }[kind]
     return type(cls)(cls.__name__, (cls,), members)
 
@@ -52,10 +60,11 @@ def with_gradient(fn: Any, kind: Variant, stop: Callable[[Any], Any], value: Any
 
     "path": log_prob differentiates through the value only (Roeder et al. 2017). "score": draws carry no gradient.
     "enumerate": the draw is `value`, which carries none. "given": the draw is `value`, with whatever gradient it carries.
+    "relax": `value` is the function that draws.
     """
     fn = copy.copy(fn)
     fn.__class__ = _variant(type(fn), kind, stop)
-    if kind in ("enumerate", "given"):
+    if kind in ("enumerate", "given", "relax"):
         fn.given_value = value
     return fn
 

@@ -133,12 +133,14 @@ def predict(
     model: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], latents: Mapping[str, Any], seed: int
 ) -> Prediction:
     """p(x | latents), those not given drawn from the prior: its mean, a draw, and all latents."""
-    known = poutine.condition(model, data=values(latents))
+    known = poutine.Trace()
+    for name, value in values(latents).items():
+        known.add_node(name, name=name, type="sample", is_observed=False, value=value, infer={})
     with quiet(params, seed):
-        trace = poutine.trace(known).get_trace(*map(array, args))
+        trace = poutine.trace(poutine.replay(model, trace=known)).get_trace(*map(array, args))
         drawn, site = {}, None
         for name, found in sites(trace):
-            if not found["is_observed"] or name in latents:
+            if not found["is_observed"]:
                 drawn[name] = to_numpy(found["value"])
             elif name == "x" or "x" not in trace.nodes and tuple(found["value"].shape) == args[0].shape:
                 site = found

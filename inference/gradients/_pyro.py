@@ -19,22 +19,28 @@ from .blocks import Blocks
 
 
 @contextmanager
-def batched_normal() -> Iterator[None]:
-    """Let standard normal draws be batched: torch fills a buffer in place, which `vmap` refuses."""
+def batched_draws() -> Iterator[None]:
+    """Let draws be batched: for normals torch fills a buffer in place, for one-hot ones it looks at values; `vmap` refuses."""
     from torch.distributions import multivariate_normal, normal
+    from torch.nn import functional
 
     def draw(shape: Any, dtype: Any, device: Any) -> torch.Tensor:
         return torch.randn(shape, dtype=dtype, device=device)
 
-    before = normal._standard_normal  # pyright: ignore[reportPrivateImportUsage]
+    def one_hot(indices: torch.Tensor, num_classes: int) -> torch.Tensor:
+        return (indices[..., None] == torch.arange(num_classes, device=indices.device)).long()
+
+    before = normal._standard_normal, functional.one_hot  # pyright: ignore[reportPrivateImportUsage]
     modules = (normal, multivariate_normal)
     for module in modules:
         module._standard_normal = draw  # type: ignore[attr-defined]
+    functional.one_hot = one_hot
     try:
         yield
     finally:
         for module in modules:
-            module._standard_normal = before  # type: ignore[attr-defined]
+            module._standard_normal = before[0]  # type: ignore[attr-defined]
+        functional.one_hot = before[1]
 
 
 class Gradients:
@@ -86,7 +92,7 @@ class Gradients:
                 out = torch.func.grad(lambda f: self._loss(f, control)[0])(free)
                 return torch.cat([out[name].reshape(-1) for name in self.blocks.slices])
 
-            with batched_normal():
+            with batched_draws():
                 out = torch.func.vmap(gradient, randomness="different")(torch.zeros(count)).cpu().numpy()
             return out
 
