@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,21 +97,22 @@ def key(asked: Mapping[str, Any], sources: Mapping[str, str | None], device: str
 
 
 def measured(
-    name: str, asked: Mapping[str, Any], budget: float | None, work: Callable[[Stages], Mapping[str, Any]],
-    folder: Path = FOLDER,
-) -> dict[str, Any]:  # fmt: skip
-    """The result of a benchmark whose `work` goes by stages on NumPyro; `complete` is false where the budget (minutes) ended.
+    name: str, setup: Any, budget: float | None, work: Callable[[Stages, Any], Mapping[str, Any]], folder: Path = FOLDER
+) -> dict[str, Any]:
+    """What `work` gives for this set-up (a dataclass), by stages on NumPyro.
 
-    Beside what `work` gives it holds `setup`, which is what was asked for, and the `seconds` of every stage.
+    With it come `setup`, `complete`, false where the budget (minutes) ended before the last stage, and the `seconds` of
+    every stage, from file or not.
     """
+    asked = {f.name: repr(value) if is_dataclass(value := getattr(setup, f.name)) else value for f in fields(setup)}
     for module in ENGINE:
         import_module(module)
     with import_module("inference._numpyro").session() as device:
         deadline = float("inf") if budget is None else time.monotonic() + 60 * budget
         stages = Stages(folder / f"{name}-{key(asked, record.sources(), device)}", deadline)
         try:
-            found = {**work(stages), "complete": True}
+            found = {**work(stages, setup), "complete": True}
         except BudgetSpentError as spent:
             print(spent, file=sys.stderr)
             found = {"complete": False}
-    return {"device": device, "setup": dict(asked), **found, "seconds": stages.seconds}
+    return {"device": device, "setup": asked, **found, "seconds": stages.seconds}

@@ -194,8 +194,10 @@ def analogies(fit: Fit, rows: Sequence[int], *, seed: int = 0) -> np.ndarray:
         found = _latents(fit, _args(fit, x, {"y": own}), seed)
     else:
         found = _latents(fit, _args(fit, x, None), seed, given={"y": np.concatenate(classes)[own]})
-        found = {name: latent for name, latent in found.items() if np.ptp(latent.prior_mean, 0).max() == 0}
-    z = {name: latent.mean for name, latent in found.items()}
+    z = {name: latent.mean for name, latent in found.items() if np.ptp(latent.prior_mean, 0).max() == 0}
+    if not z:
+        raise InputError(f"expected latents that mean the same under every class, got {_title(fit)} whose priors depend on the "
+                         "class; set learned_prior=false.")  # fmt: skip
     grid = [_predict(fit, *_split(fit, len(x), {"y": np.repeat(c, len(x), 0)}, z), seed) for c in classes]
     return np.stack([_mean(fit, drawn) for drawn in grid], 1)
 

@@ -2,17 +2,19 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import checkpoint, record, step_time
+from benchmarks import checkpoint, record, staged, step_time
 from benchmarks.claims import CLAIMS, OPERATORS, Claim, known, meets, row
 from benchmarks.hand.weights import greys, weights
-from ppl_models import InputError
+from inference.evaluate import log_likelihood_rows
+from ppl_models import VAE, InputError
+from ppl_models.datasets import from_arrays
 
 CLAIM = Claim("c", "step_time", 7, "A sentence.", {"op": "<=", "value": 1.1}, "a.ratio")
 
@@ -283,6 +285,11 @@ def test_the_key_is_that_of_set_up_sources_and_device():
         checkpoint.key(asked, {"a.py": None}, "cpu")
 
 
+@dataclass
+class Toy:
+    epochs: int
+
+
 def test_a_budget_ends_between_stages_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys):
     pytest.importorskip("numpyro")
     monkeypatch.setattr(record, "sources", lambda: {"a.py": "0" * 64})
@@ -297,20 +304,46 @@ def test_a_budget_ends_between_stages_and_the_next_call_goes_on(tmp_path, monkey
 
         return work
 
-    def work(stages):
+    def work(stages, setup):
         for name in ("one", "two", "three"):
             stages(name, stage(name))
         return {"value": 7}
 
-    def call(asked, budget):
+    def call(epochs, budget):
         done.clear()
-        return checkpoint.measured("toy", asked, budget, work, tmp_path), list(done)
+        return checkpoint.measured("toy", Toy(epochs), budget, work, tmp_path), list(done)
 
-    found, did = call({"epochs": 1}, 1)
+    found, did = call(1, 1)
     assert (found["complete"], found["setup"], list(found["seconds"])) == (False, {"epochs": 1}, ["one", "two"])
     assert did == ["one", "two"]
     assert "three" in capsys.readouterr().err
-    found, did = call({"epochs": 1}, 1)
+    found, did = call(1, 1)
     assert (found["complete"], found["value"], list(found["seconds"])) == (True, 7, ["one", "two", "three"])
     assert did == ["three"]
-    assert call({"epochs": 2}, None)[1] == ["one", "two", "three"]  # another set-up takes nothing over
+    assert call(2, None)[1] == ["one", "two", "three"]  # another set-up takes nothing over
+
+
+def test_training_and_judging_by_stages_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    pytest.importorskip("numpyro")
+    monkeypatch.setattr(staged, "PIECE", 3)
+    x = np.random.default_rng(0).integers(0, 2, (24, 4)).astype(np.float32)
+    data = from_arrays(x[:16], heldout=x[16:])
+    model, legs = VAE(4, 2, (3,)), (staged.Leg(1, 1e-2), staged.Leg(2, 1e-3))
+
+    def run(folder, legs=legs):
+        stages = checkpoint.Stages(folder)
+        found = staged.trained(stages, "vae", model, data, legs, 0, batch=8)
+        return stages, found, staged.likelihood(stages, "vae", found, 7, 5)
+
+    stages, found, rows = run(tmp_path / "whole")
+    assert list(stages.seconds) == ["vae-leg-0", "vae-leg-1", "vae-rows-0", "vae-rows-3", "vae-rows-6"]
+    staged.trained(checkpoint.Stages(tmp_path / "killed"), "vae", model, data, legs[:1], 0, batch=8)  # here it was killed
+    _, again, after = run(tmp_path / "killed")
+    first = checkpoint.load(tmp_path / "whole" / "vae-leg-0.safetensors").arrays
+    for name, value in found.params.items():
+        np.testing.assert_array_equal(again.params[name], value)
+        assert not np.array_equal(first[name], value)
+    np.testing.assert_array_equal(after.log_likelihood, rows.log_likelihood)
+    assert rows.log_likelihood.shape == (7,)
+    whole = log_likelihood_rows(found, num_samples=20_000, rows=7).log_likelihood  # rows keep their order
+    np.testing.assert_allclose(rows.log_likelihood, whole, atol=4 * rows.standard_error.max() + 0.05)
