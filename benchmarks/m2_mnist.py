@@ -33,15 +33,15 @@ from ppl_models.datasets import Dataset, load, with_labels
 class Setup:
     """What is trained, and from which labels."""
 
-    model: M2 = M2(784, hidden=(300,), activation="relu", classifier_weight=200.0)
+    model: M2 = M2(784, hidden=(300,), activation="relu", classifier_weight=100.0)
     labels: int = 100
     draws: tuple[int, ...] = (0, 1, 2)  # seeds of the labels, and of the training
     repeats: int = 50
-    legs: tuple[Leg, ...] = (*(Leg(4, 1e-3, beta=3.0),) * 5, Leg(4, 3e-4))
+    legs: tuple[Leg, ...] = (Leg(4, 4e-3, 3.0), Leg(4, 1e-3, 3.0), Leg(4, 5e-4))
     batch: int = 64
 
 
-QUICK = Setup(draws=(0,), legs=(Leg(3, 1e-3, beta=3.0),))
+QUICK = Setup(draws=(0,), legs=(Leg(2, 4e-3, 3.0), Leg(1, 1e-3, 3.0)))
 
 
 def repeated(data: Dataset, repeats: int) -> Dataset:

@@ -326,14 +326,14 @@ def test_a_budget_ends_between_stages_and_the_next_call_goes_on(tmp_path, monkey
 def test_training_and_judging_by_stages_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     pytest.importorskip("numpyro")
     monkeypatch.setattr(staged, "PIECE", 3)
-    x = np.random.default_rng(0).integers(0, 2, (24, 4)).astype(np.float32)
-    data = from_arrays(x[:16], heldout=x[16:])
-    model, legs = VAE(4, 2, (3,)), (staged.Leg(1, 1e-2), staged.Leg(2, 1e-3))
+    x = (np.random.default_rng(0).random((16, 8)) < 0.9).astype(np.float32)
+    data = from_arrays(x, heldout=np.tri(7, 8))
+    model, legs = VAE(8, 2, (3,)), (staged.Leg(9, 1e-1), staged.Leg(1, 1e-6))
 
     def run(folder, legs=legs):
         stages = checkpoint.Stages(folder)
         found = staged.trained(stages, "vae", model, data, legs, 0, batch=8)
-        return stages, found, staged.likelihood(stages, "vae", found, 7, 5)
+        return stages, found, staged.likelihood(stages, "vae", found, 7, 900)
 
     stages, found, rows = run(tmp_path / "whole")
     assert list(stages.seconds) == ["vae-leg-0", "vae-leg-1", "vae-rows-0", "vae-rows-3", "vae-rows-6"]
@@ -342,8 +342,8 @@ def test_training_and_judging_by_stages_goes_on_where_it_was_killed(tmp_path, mo
     first = checkpoint.load(tmp_path / "whole" / "vae-leg-0.safetensors").arrays
     for name, value in found.params.items():
         np.testing.assert_array_equal(again.params[name], value)
-        assert not np.array_equal(first[name], value)
+        assert 0 < np.abs(first[name] - value).max() < 1e-4  # the second leg goes on where the first ended
     np.testing.assert_array_equal(after.log_likelihood, rows.log_likelihood)
     assert rows.log_likelihood.shape == (7,)
-    whole = log_likelihood_rows(found, num_samples=20_000, rows=7).log_likelihood  # rows keep their order
-    np.testing.assert_allclose(rows.log_likelihood, whole, atol=4 * rows.standard_error.max() + 0.05)
+    apart = log_likelihood_rows(found, num_samples=900, seed=100).log_likelihood - rows.log_likelihood
+    assert np.abs(apart).max() < 0.2 < np.diff(rows.log_likelihood).min()  # every row, in its place

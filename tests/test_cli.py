@@ -61,7 +61,7 @@ def test_list_names_rows_and_their_engines(capsys, monkeypatch):
     names = {kind: [row["name"] for row in rows] for kind, rows in everything.items() if kind != "command"}
     assert {"vae", "sbn", "factor_analysis", "ppca", "gaussian_mixture"} <= set(names["models"])
     assert names["estimators"] == (
-        "pathwise pathwise-kl path-only doubly-reparameterised score running-mean leave-one-out enumerate "
+        "pathwise pathwise-kl path-only doubly-reparameterised relaxed score running-mean leave-one-out enumerate "
         "stock-trace stock-tracegraph stock-tracemeanfield stock-traceenum"
     ).split()  # fmt: skip
     assert {"digits", "mnist"} <= set(names["datasets"])

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from inference.estimate import mean
-from inference.evaluate import Evaluation, evaluate, log_likelihood_rows, stream, usage
+from inference.evaluate import DRAWS, Evaluation, errors, evaluate, log_likelihood_rows, stream, usage
 from inference.files import to_json
 from inference.svi import Fit
 from ppl_models import VAE, Bound, FactorAnalysis, GaussianMixture, InputError, NumericalError, SigmoidBeliefNet, bind
@@ -240,7 +240,7 @@ def test_units_of_a_second_layer_are_not_active_by_noise_alone(engine: str):
 def engine_latents(engine: str, declaration: Any, params: dict, x: np.ndarray) -> Any:
     work = import_module(f"inference.evaluate._{engine}")
     with shared(engine).session("float64", "cpu"):
-        return work.latents(*bind(declaration, engine), params, (x,), 0, judge.DRAWS)
+        return work.latents(*bind(declaration, engine), params, (x,), 0, DRAWS)
 
 
 @each_engine
@@ -276,7 +276,7 @@ def test_the_interval_covers_the_mean_over_rows():
     for log_p, error in zip(*(part.reshape(runs, rows) for part in found), strict=True):
         estimate = mean(log_p)
         covered += estimate.low <= truth <= estimate.high
-        parts = judge.errors(log_p, error)
+        parts = errors(log_p, error)
         assert np.hypot(parts["standard_error_sampling"], parts["standard_error_rows"]) >= 0.99 * log_p.std() / np.sqrt(rows)
     assert stats.binom.cdf(covered, runs, 0.95) > 1e-3, covered
 

@@ -10,7 +10,7 @@ import pytest
 
 from inference import explore
 from inference.pictures import pictures
-from ppl_models import VAE, FactorAnalysis, InputError, SigmoidBeliefNet
+from ppl_models import M1, VAE, FactorAnalysis, InputError, SigmoidBeliefNet
 from ppl_models.cvae import CVAE
 from ppl_models.language import ENGINES
 from ppl_models.likelihoods import Normal
@@ -125,6 +125,17 @@ def test_a_semi_supervised_model_classifies_and_reconstructs(engine: str):
     assert abs(found - np.stack(options)).max(-1).min(0).max() < 1e-9  # the class is drawn, z is its mean
     given = explore.generate(fit, 5, condition={"y": np.eye(3)[[2, 2, 0, 1, 0]]})
     close(given.mean, show(params, given.latents["z"], np.array([2, 2, 0, 1, 0])), 1e-9)
+
+
+@each_engine
+def test_a_class_that_depends_on_the_latent_is_no_condition(engine: str):
+    """Fixing it would change no draw of x."""
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 2, (5, 4)).astype(float), np.array([0, 2, 1, 1, 0])
+    declaration = M1(4, 2, (), num_classes=3)
+    fit = trained(declaration, random_params(declaration, (x, y), rng), x, engine, y=y, heldout_y=y)
+    with pytest.raises(InputError, match="expected conditions among labels, z, got 'y'"):
+        explore.generate(fit, 5, condition={"y": np.eye(3)[y]})
 
 
 def test_pictures_are_those_that_a_model_can_give():

@@ -109,7 +109,8 @@ def pictures():
     x = np.random.default_rng(0).random((20, 64))
     holes = np.stack([x[:4], np.where(x[:4] > 0.5, np.nan, x[:4]), x[:4]], 1)
     grids = dict.fromkeys(("manifold", "classes", "analogies", "interpolations", "traversals"), x[:9].reshape(3, 3, 64))
-    return {"data": x, "reconstructions": x, "samples": 3 * x - 1, "imputations": holes, **grids}
+    halves = np.repeat(holes, 2, 1)
+    return {"data": x, "reconstructions": x, "samples": 3 * x - 1, "imputations": holes, "completions": halves, **grids}
 
 
 def evaluated():
@@ -219,7 +220,7 @@ def test_pictures_that_are_images_are_shown_with_captions():
     for title, caption in report._GRIDS.values():
         assert title in html
         assert caption in html
-    assert html.count("<img") == 8
+    assert html.count("<img") == 9
     assert report.fit_report(fitted(), history(), pictures(), None).count("<img") == 2
 
 

@@ -89,7 +89,7 @@ class Run:
                 params, self.control, self.model, self.guide, rows, {}, beta=beta)  # fmt: skip
             loss = loss / total
             optimiser.zero_grad(set_to_none=True)
-            loss.backward(inputs=leaves)
+            loss.backward(inputs=leaves if len(self.groups) > 1 else None)
             optimiser.step()
         self.step += 1
         return loss.detach()
