@@ -6,7 +6,6 @@ With --json, stdout holds one strict JSON object and everything else goes to std
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from ppl_models.errors import InputError, NumericalError
+
+from .console import Status, command, echo, emit, note
 
 # typer ships its own click; the base class of all its usage errors has no public name.
 UsageError: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -85,6 +86,7 @@ def fit(
 ) -> None:  # fmt: skip
     """Train a model and judge it on held-out rows; `--set latent_dim=2,5,10` trains one for each value."""
     from .files import check_out
+    from .fitting import fit_each, fit_one
     from .methods import bound_of
     from .runs import Source
     from .settings import sweep
@@ -97,114 +99,10 @@ def fit(
         "dtype": dtype,
     }  # fmt: skip
     if (values := sweep(model, source.settings)) is not None:
-        told = _sweep(source, *values, method, epochs, evaluate, options, out)
+        told = fit_each(source, *values, method, epochs, evaluate, options, out)
     else:
-        told = _fit(source, method, epochs, evaluate, options, out)
+        told = fit_one(source, method, epochs, evaluate, options, out)
     emit(told) if json else echo(told["verdict_sentence"])
-
-
-def _fit(
-    source: Any, method: str | None, epochs: int | None, samples: int | None, options: dict[str, Any], out: Path | None
-) -> dict[str, Any]:
-    """One fit: its results, and its directory where one is asked for."""
-    from . import runs
-    from .methods import check_method, check_options, samples_of
-
-    declaration, rows = source.open()
-    method = check_method(declaration, source.model, method)
-    check_options(method, options)
-    samples = samples_of(declaration, source.model, samples, kept=out is not None)
-    if method == "mcmc":
-        return _mcmc(source, declaration, rows, epochs, options, out)
-    given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
-    with Progress(30 if epochs is None else epochs, rows.card) as progress:
-        shown = [progress, *([History(out)] if out else [])]
-        found = runs.train(declaration, rows, method, epochs, shown, **given)
-    note(f"device: {found.manifest['device']}, {options['dtype']}")
-    judged = None
-    if samples:
-        from .evaluate import evaluate as judge
-
-        judged = judge(found, num_samples=samples, seed=source.seed, dtype=options["dtype"], device=source.device)
-    told = runs.results(found, source, method, options["estimator"], command(), judged)
-    if out:
-        runs.store(out, found, told, source, source.seed)
-        note(f"written to {out}")
-    return told
-
-
-def _sweep(
-    source: Any, key: str, values: list[tuple[str, ...]], method: str | None, epochs: int | None, samples: int | None,
-    options: dict[str, Any], out: Path | None,
-) -> dict[str, Any]:  # fmt: skip
-    """A fit for each value, each in a directory of its own, and one report of all."""
-    from dataclasses import replace
-
-    from .files import strict, to_json, write
-    from .methods import check_method
-    from .report import sweep_report
-
-    fits, rows = [], []
-    sources = [replace(source, settings=settings) for settings in values]
-    for one in sources:  # a value that cannot be used is refused before the first fit
-        declaration, _ = one.open()
-        check_method(declaration, source.model, method, compared=True)
-    for one in sources:
-        value = one.settings[-1].partition("=")[2]
-        note(f"{key} = {value}")
-        told = _fit(one, method, epochs, samples, options, out and out / f"{key}={value}")
-        fits.append(told)
-        judged = told["evaluation"]
-        rows.append({
-            key: int(value), "heldout_elbo": strict(told["heldout_elbo"]), "seconds": told["manifest"]["wall_seconds"],
-            "log_likelihood": strict(judged.log_likelihood if judged else told["heldout_log_likelihood"]),
-            "kl": float(sum(kl.sum() for kl in judged.kl.values())) if judged else None,
-            "active_units": sum(judged.active_units.values()) if judged else None,
-        })  # fmt: skip
-    name = "log_likelihood" if all(row["log_likelihood"] for row in rows) else "heldout_elbo"
-    best = max(rows, key=lambda row: row[name]["value"])
-    word = {"log_likelihood": "log-likelihood", "heldout_elbo": "ELBO"}[name]
-    verdict = (f"{key} {best[key]} has the best held-out {word} of {', '.join(str(row[key]) for row in rows)}: "
-               f"{best[name]['value']:.2f} nats per datum on {fits[0]['data']['name']}.")  # fmt: skip
-    shared = {name: fits[-1][name] for name in ("model", "engine", "data", "manifest")}
-    told = {"command": command(), "verdict_sentence": verdict, **shared, "sweep": key, "rows": rows, "fits": fits}
-    if out:
-        write(out / "report.html", sweep_report(rows, key, strict(told)))
-        write(out / "results.json", to_json(told))
-        write(out / "run.json", to_json({"command": command(), **shared["manifest"]}))
-        note(f"written to {out}")
-    return told
-
-
-def _mcmc(
-    source: Any, declaration: Any, rows: Any, draws: int | None, options: dict[str, Any], out: Path | None
-) -> dict[str, Any]:
-    """Draws by NUTS: summaries of each site, and the draws where a directory is asked for."""
-    from .data import describe
-    from .files import save_params, to_json, write
-    from .mcmc import mcmc, summary
-
-    found = mcmc(
-        declaration, rows, engine=source.engine, num_samples=1000 if draws is None else draws, seed=source.seed,
-        dtype=options["dtype"], device=source.device,
-    )  # fmt: skip
-    note(rows.card)
-    sites, diverging = summary(found), int(found.diverging.sum())
-    chains, count = found.diverging.shape
-    verdict = (f"Drew {count} times in each of {chains} chains from the posterior of {len(sites)} sites given "
-               f"{rows.name}; {diverging} transitions diverged.")  # fmt: skip
-    told = {
-        "command": command(), "verdict_sentence": verdict, "model": source.model, "method": "mcmc", "engine": source.engine,
-        "data": describe(rows), "sites": sites, "diverging": diverging, "acceptance": found.acceptance.tolist(),
-        "seconds": found.seconds, "manifest": found.manifest,
-    }  # fmt: skip
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        save_params(out / "draws.safetensors", found.samples)
-        write(out / "results.json", to_json(told))
-        write(out / "run.json", to_json({"command": command(), **found.manifest}))
-        note(f"written to {out}")
-    return told
 
 
 @app.command()
@@ -271,94 +169,6 @@ def compare(
     else:
         echo(table(results))
         echo(results["verdict_sentence"])
-
-
-class Progress:
-    """The data's card once the fit has begun, then a bar on a terminal, a line now and then elsewhere; changes no number."""
-
-    def __init__(self, epochs: int, card: str) -> None:
-        from rich.console import Console
-
-        self.epochs, self.card, self.console, self.bar = epochs, card, Console(stderr=True), None
-
-    def __enter__(self) -> Progress:
-        from rich import progress
-
-        if self.console.is_terminal:
-            columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TimeRemainingColumn())
-            self.bar = progress.Progress(*columns, console=self.console)
-            self.bar.start()
-            self.task = self.bar.add_task("compiling", total=self.epochs)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        if row["epoch"] == 0:
-            note(self.card)
-        elbo = row.get("heldout_elbo")
-        text = f"epoch {row['epoch']}" + (f", held-out ELBO {elbo.value:.2f} nats" if elbo else "")
-        if self.bar is not None:
-            self.bar.update(self.task, completed=row["epoch"], description=text)
-        elif row["epoch"] and row["epoch"] % max(1, self.epochs // 10) == 0:
-            note(text)
-
-
-class Status:
-    """The data's card, then what `compare` is doing: one line that changes on a terminal, lines elsewhere."""
-
-    def __init__(self, card: str) -> None:
-        self.card = card
-
-    def __call__(self, message: str) -> None:
-        if self.card:
-            note(self.card)
-            self.card = ""
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[2K{message} ")
-            sys.stderr.flush()
-        elif not message.startswith("training with") or message.endswith("seed 0"):
-            note(message)
-
-
-class History:
-    """Appends a flushed line an epoch to `history.jsonl`."""
-
-    def __init__(self, out: Path) -> None:
-        self.path = out / "history.jsonl"
-        self.started = False
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        from .files import to_json
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a" if self.started else "w", encoding="utf-8") as file:
-            file.write(to_json(row, indent=None) + "\n")
-        self.started = True
-
-
-def command() -> str:
-    """What was typed."""
-    return shlex.join(["ppl", *sys.argv[1:]])
-
-
-def emit(value: Any) -> None:
-    """Print one strict JSON object on stdout."""
-    from .files import to_json
-
-    print(to_json(value))
-
-
-def echo(text: str) -> None:
-    """Print a result."""
-    print(text)
-
-
-def note(text: str) -> None:
-    """Print what accompanies a result, on stderr."""
-    print(text, file=sys.stderr)
 
 
 def main() -> None:

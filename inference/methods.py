@@ -72,7 +72,7 @@ def check_method(declaration: Any, name: str, method: str | None, compared: bool
     """
     if compared and (method in ("cavi", "mcmc") or not hasattr(declaration, "model")):
         what = method if method in ("cavi", "mcmc") else name
-        raise InputError(f"several values are compared by a held-out bound, which {what} has none of; give one value at a time.")
+        raise InputError(f"several values are compared by a held-out bound, and {what} has none; give one value at a time.")
     if method is None:
         return methods(declaration)[0]
     if method not in METHODS:

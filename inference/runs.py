@@ -116,6 +116,9 @@ def store(out: Path, found: Fit, told: Mapping[str, Any], source: Source, seed: 
     write(out / "report.html", page)
     write(out / "results.json", to_json(told))
     asked = {f.name: getattr(source, f.name) for f in fields(source)}
+    for name in ("data", "heldout"):  # so that the run opens from any directory
+        if asked[name] is not None and asked[name] not in DATASETS:
+            asked[name] = str(Path(asked[name]).expanduser().resolve())
     write(out / "run.json", to_json({"command": told["command"], "source": asked, **found.manifest}))
 
 

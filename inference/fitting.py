@@ -1,0 +1,111 @@
+"""What `ppl fit` does: one fit, one for each value of a setting, or draws; results as JSON, and directories where asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .console import History, Progress, command, note
+from .files import strict, to_json, write
+
+
+def fit_one(
+    source: Any, method: str | None, epochs: int | None, samples: int | None, options: dict[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """One fit: its results, and its directory where one is asked for."""
+    from . import runs
+    from .methods import check_method, check_options, samples_of
+
+    declaration, rows = source.open()
+    method = check_method(declaration, source.model, method)
+    check_options(method, options)
+    samples = samples_of(declaration, source.model, samples, kept=out is not None)
+    if method == "mcmc":
+        return draw(source, declaration, rows, epochs, options, out)
+    given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
+    with Progress(30 if epochs is None else epochs, rows.card) as progress:
+        shown = [progress, *([History(out)] if out else [])]
+        found = runs.train(declaration, rows, method, epochs, shown, **given)
+    note(f"device: {found.manifest['device']}, {options['dtype']}")
+    judged = None
+    if samples:
+        from .evaluate import evaluate as judge
+
+        judged = judge(found, num_samples=samples, seed=source.seed, dtype=options["dtype"], device=source.device)
+    told = runs.results(found, source, method, options["estimator"], command(), judged)
+    if out:
+        runs.store(out, found, told, source, source.seed)
+        note(f"written to {out}")
+    return told
+
+
+def fit_each(
+    source: Any, key: str, values: list[tuple[str, ...]], method: str | None, epochs: int | None, samples: int | None,
+    options: dict[str, Any], out: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """A fit for each value, each in a directory of its own, and one report of all."""
+    from .methods import check_method
+    from .report import sweep_report
+
+    fits, rows = [], []
+    sources = [replace(source, settings=settings) for settings in values]
+    for one in sources:  # a value that cannot be used is refused before the first fit
+        declaration, _ = one.open()
+        check_method(declaration, source.model, method, compared=True)
+    for one in sources:
+        value = one.settings[-1].partition("=")[2]
+        note(f"{key} = {value}")
+        told = fit_one(one, method, epochs, samples, options, out and out / f"{key}={value}")
+        fits.append(told)
+        judged = told["evaluation"]
+        rows.append({
+            key: int(value), "heldout_elbo": strict(told["heldout_elbo"]), "seconds": told["manifest"]["wall_seconds"],
+            "log_likelihood": strict(judged.log_likelihood if judged else told["heldout_log_likelihood"]),
+            "kl": float(sum(kl.sum() for kl in judged.kl.values())) if judged else None,
+            "active_units": sum(judged.active_units.values()) if judged else None,
+        })  # fmt: skip
+    name = "log_likelihood" if all(row["log_likelihood"] for row in rows) else "heldout_elbo"
+    best = max(rows, key=lambda row: row[name]["value"])
+    word = {"log_likelihood": "log-likelihood", "heldout_elbo": "ELBO"}[name]
+    verdict = (f"{key} {best[key]} has the best held-out {word} of {', '.join(str(row[key]) for row in rows)}: "
+               f"{best[name]['value']:.2f} nats per datum on {fits[0]['data']['name']}.")  # fmt: skip
+    shared = {name: fits[-1][name] for name in ("model", "engine", "data", "manifest")}
+    told = {"command": command(), "verdict_sentence": verdict, **shared, "sweep": key, "rows": rows, "fits": fits}
+    if out:
+        write(out / "report.html", sweep_report(rows, key, strict(told)))
+        write(out / "results.json", to_json(told))
+        write(out / "run.json", to_json({"command": command(), **shared["manifest"]}))
+        note(f"written to {out}")
+    return told
+
+
+def draw(
+    source: Any, declaration: Any, rows: Any, draws: int | None, options: dict[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """Draws by NUTS: summaries of each site, and the draws where a directory is asked for."""
+    from .data import describe
+    from .files import save_params
+    from .mcmc import mcmc, summary
+
+    found = mcmc(
+        declaration, rows, engine=source.engine, num_samples=1000 if draws is None else draws, seed=source.seed,
+        dtype=options["dtype"], device=source.device,
+    )  # fmt: skip
+    note(rows.card)
+    sites, diverging = summary(found), int(found.diverging.sum())
+    chains, count = found.diverging.shape
+    verdict = (f"Drew {count} times in each of {chains} chains from the posterior of {len(sites)} sites given "
+               f"{rows.name}; {diverging} transitions diverged.")  # fmt: skip
+    told = {
+        "command": command(), "verdict_sentence": verdict, "model": source.model, "method": "mcmc", "engine": source.engine,
+        "data": describe(rows), "sites": sites, "diverging": diverging, "acceptance": found.acceptance.tolist(),
+        "seconds": found.seconds, "manifest": found.manifest,
+    }  # fmt: skip
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        save_params(out / "draws.safetensors", found.samples)
+        write(out / "results.json", to_json(told))
+        write(out / "run.json", to_json({"command": command(), **found.manifest}))
+        note(f"written to {out}")
+    return told
