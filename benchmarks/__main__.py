@@ -50,7 +50,7 @@ def measure(name: str, quick: bool, budget: float | None) -> dict[str, Any]:
     start = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):
         result = dict(importlib.import_module(f"benchmarks.{name}").run(quick=quick, budget=budget))
-    sources = {**record.sources(), **result.pop("sources", {})}
+    sources = {**record.sources(f"benchmarks.{name}"), **result.pop("sources", {})}
     device = result.pop("device", "cpu")
     made = record.manifest(time.perf_counter() - start, quick, device)
     return record.strict({"name": name, "result": result, "manifest": made, "sources": sources})

@@ -109,7 +109,8 @@ def measured(
         import_module(module)
     with import_module("inference._numpyro").session() as device:
         deadline = float("inf") if budget is None else time.monotonic() + 60 * budget
-        stages = Stages(folder / f"{name}-{key(asked, record.sources(), device)}", deadline)
+        sources = record.sources(f"benchmarks.{name}")
+        stages = Stages(folder / f"{name}-{key(asked, sources, device)}", deadline)
         try:
             found = {**work(stages, setup), "complete": True}
         except BudgetSpentError as spent:

@@ -22,6 +22,7 @@ from inference import estimate
 from inference.callables import as_bound
 from inference.evaluate import Rows
 from inference.svi import epochs
+from inference.svi.finite import require_finite
 from ppl_models import CVAE, ConditionalBaseline
 from ppl_models.datasets import Dataset, load
 
@@ -56,11 +57,16 @@ def validated(data: Dataset, setup: Setup) -> Dataset:
 
 
 def best(model: Any, data: Dataset, setup: Setup) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The parameters of the epoch with the best validation bound, and how it was found."""
+    """The parameters of the epoch with the best validation bound, and how it was found.
+
+    Raises:
+        NumericalError: The bound left the finite numbers.
+    """
     engine = import_module("inference.svi._numpyro")
     bound, kept, history, seconds = as_bound(model, "numpyro", len(data.x)), {}, list[float](), 0.0
     training = {"batch": setup.batch, "lr": setup.lr, "seeds": (setup.seed,), "dynamic": True}
     for epoch in epochs(model, data.x, epochs=setup.epochs, **training):
+        require_finite(epoch)
         history.append(float(engine.heldout(epoch.params[0], *bound, (data.heldout,), setup.seed).mean()))
         seconds += epoch.seconds
         top = int(np.nanargmax(history))

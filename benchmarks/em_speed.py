@@ -180,7 +180,7 @@ def main(name: str, rounds: str) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are counted here
     with threadpool_limits(1):
-        print(record.dumps({**case(name, int(rounds)), "sources": record.sources()}))
+        print(record.dumps({**case(name, int(rounds)), "sources": record.sources("__main__", "benchmarks.em_speed")}))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Setup:
     labels: int = 100
     draws: tuple[int, ...] = (0, 1, 2)  # seeds of the labels, and of the training
     repeats: int = 50
-    legs: tuple[Leg, ...] = (*(Leg(6, 1e-3, beta=3.0),) * 3, Leg(4, 5e-4, beta=3.0), Leg(4, 3e-4))
+    legs: tuple[Leg, ...] = (*(Leg(6, 1e-3, beta=3.0),) * 4, Leg(6, 5e-4, beta=3.0), Leg(6, 3e-4))
     batch: int = 64
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,15 +49,49 @@ def digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def sources() -> dict[str, str | None]:
-    """The project's files that this process has imported, each with its hash.
+def ours(name: str) -> Path | None:
+    """The file of a module in memory, if it is the project's and no part of the framework."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    path = Path(file).resolve() if file else None
+    held = path is not None and path not in FRAMEWORK and any((ROOT / package) in path.parents for package in PACKAGES)
+    return path if held else None
 
-    None for a file written to since the process began: what was measured may be either text.
+
+def imports(name: str) -> set[str]:
+    """The modules that a module's text imports from, names that a package only passes on traced to where they are made."""
+    path, found = ours(name), set[str]()
+    if path is None:
+        return found
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                made = getattr(sys.modules.get(base), alias.name, None)
+                found.add(made.__name__ if isinstance(made, ModuleType) else getattr(made, "__module__", None) or base)
+    return found
+
+
+def sources(*entries: str) -> dict[str, str | None]:
+    """The project's files in memory that these modules stand on, each with its hash.
+
+    They are those whose texts import each other, and the engine files, which are imported by name, of every package among
+    them: a declaration that nothing here uses may change. None for a file written to since the process began: what was
+    measured may be either text.
     """
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    paths = {Path(file).resolve() for file in files if file}
-    ours = {p for p in paths if p not in FRAMEWORK and any((ROOT / package) in p.parents for package in PACKAGES)}
-    return {p.relative_to(ROOT).as_posix(): None if p.stat().st_mtime > STARTED else digest(p) for p in sorted(ours)}
+    left, reached = list(entries), set[str]()
+    while left:
+        name = left.pop()
+        if name in reached or ours(name) is None:
+            continue
+        reached.add(name)
+        parents = {name, name.rpartition(".")[0]}
+        left += [*imports(name), *(f"{parent}.{engine}" for parent in parents for engine in ("_numpyro", "_pyro"))]
+    paths = sorted(path for name in reached if (path := ours(name)) is not None)
+    return {p.relative_to(ROOT).as_posix(): None if p.stat().st_mtime > STARTED else digest(p) for p in paths}
 
 
 def files(*names: str) -> dict[str, str | None]:

@@ -131,7 +131,8 @@ def main(engine: str, count: str, seconds: str) -> None:
     """The child's door: pin to one core, measure, print."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print(record.dumps({**pairs(engine, int(count), float(seconds)), "sources": record.sources()}))
+    found = pairs(engine, int(count), float(seconds))
+    print(record.dumps({**found, "sources": record.sources("__main__", f"benchmarks.hand._{engine}")}))
 
 
 if __name__ == "__main__":

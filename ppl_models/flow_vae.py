@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 from .language import Array, Distribution, Language
 from .networks import MLP, standard_normal
@@ -40,7 +41,7 @@ class FlowVAE(VAE):
             return u
 
         def inverse(z: Array) -> tuple[Array, Array]:
-            log_det = 0.0
+            log_det: Any = 0.0
             for layer in reversed(range(self.num_layers)):
                 s, t = shift(layer, z)
                 z, log_det = (z - t) * ppl.xp.exp(-s), log_det - s.sum(-1)
