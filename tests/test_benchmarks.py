@@ -108,7 +108,8 @@ def test_a_changed_or_missing_source_makes_a_record_stale(tmp_path):
 
 def test_sources_are_what_a_benchmark_stands_on_without_the_framework():
     import_module("benchmarks.vae_likelihood")
-    import_module("inference.svi._numpyro")
+    for module in checkpoint.ENGINE:
+        import_module(module)
     found = record.sources("benchmarks.vae_likelihood")
     used = ["benchmarks/vae_likelihood.py", "ppl_models/vae.py", "ppl_models/_numpyro.py", "inference/svi/__init__.py",
             "inference/svi/_numpyro.py", "inference/estimators/terms.py", "inference/evaluate/__init__.py"]  # fmt: skip
