@@ -10,8 +10,8 @@ labelled one, so the training set holds every labelled row R = `repeats` times. 
 the paper's objective (eq. 9) with the labelled part of the bound counted R times and a heavier classification term. In all legs
 but the last −KL(q(y, z | x) ‖ p(y, z)) in U and L has weight β = 3, which leaves less to z and so more to y, and keeps
 q(y | x) from being sure too early; the last leg has β = 1. All this was chosen by the held-out accuracy from the label draws
-0, 1 and 2; those judged here, 3, 4 and 5, took no part in it, though the held-out images are the same. Published error at 100 labels: 11.97 % (paper, 3000 epochs),
-6.8 % (Pyro's tutorial).
+0, 1 and 2; those judged here, 3, 4 and 5, took no part in it, though the held-out images are the same.
+Published error at 100 labels: 11.97 % (paper, 3000 epochs), 6.8 % (Pyro's tutorial).
 """
 
 from __future__ import annotations
