@@ -15,6 +15,7 @@ from ppl_models.language import check_engine
 from . import svi
 from .callables import as_bound, inputs_of
 from .data import describe
+from .em import floor_sentence
 from .files import load_params, save_params, strict, to_json, write
 from .settings import declare, takes_binary
 from .svi import Fit
@@ -84,8 +85,9 @@ def train(
 def results(found: Fit, source: Source, method: str, estimator: str | None, command: str, evaluation: Any) -> dict[str, Any]:
     """What a run found, as JSON knows it."""
     base = found.baseline and {"name": "independent pixels", **found.baseline.to_json()}
+    sentences = [svi.sentence(found), floor_sentence(found)]
     return {
-        "command": command, "verdict_sentence": svi.sentence(found), "model": source.model, "method": method,
+        "command": command, "verdict_sentence": " ".join(filter(None, sentences)), "model": source.model, "method": method,
         "settings": {name: str(value) for name, value in vars(found.model).items()}, "engine": found.engine,
         "estimator": (estimator or "default") if method == "svi" else None, "data": describe(found.data),
         "heldout_elbo": found.heldout_elbo, "heldout_log_likelihood": found.heldout_log_likelihood, "baseline": base,

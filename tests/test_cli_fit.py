@@ -22,7 +22,6 @@ TINY = {
     "vae": f"--data digits {NET}",
     "iwae": f"--data digits {NET} --particles 2",
     "hierarchical_vae": "--data digits --set hidden=4,3 --set latent_dim=3,2",
-    "vamp_vae": f"--data digits {NET}",
     "flow_vae": f"--data digits {NET}",
     "cvae": f"--data digits {NET}",
     "conditional_baseline": "--data digits --set hidden=4 --set condition=quadrants",
@@ -114,6 +113,18 @@ def test_em_keeps_its_history(tmp_path):
     assert len(climbed) > 2
     assert (np.diff(climbed) > -1e-5).all()
     assert climbed[-1] > climbed[0]
+
+
+def test_a_heywood_case_is_said(tmp_path):
+    """A column that another determines leaves nothing to its noise."""
+    x = np.random.default_rng(0).normal(size=(100, 4))
+    x[:, 1] = 2 * x[:, 0]
+    np.save(tmp_path / "x.npy", x)
+    ran = ppl("fit", "factor_analysis", "--data", tmp_path / "x.npy", "--method", "em", "--set", "latent_dim=1", "--engine", "pyro")
+    assert ran.code == 0, ran
+    assert "columns 0, 1 (counting from 0) ended at its floor (a Heywood case)" in ran.out
+    plain = ppl("fit", "factor_analysis", "--data", "iris", "--method", "em", "--set", "latent_dim=1", "--engine", "pyro")
+    assert "Heywood" not in plain.out
 
 
 def test_coordinate_ascent_takes_the_same_way_on_both_engines():
