@@ -120,11 +120,11 @@ def test_a_heywood_case_is_said(tmp_path):
     x = np.random.default_rng(0).normal(size=(100, 4))
     x[:, 1] = 2 * x[:, 0]
     np.save(tmp_path / "x.npy", x)
-    ran = ppl("fit", "factor_analysis", "--data", tmp_path / "x.npy", "--method", "em", "--set", "latent_dim=1", "--engine", "pyro")
+    how = ("--method", "em", "--set", "latent_dim=1", "--engine", "pyro")
+    ran = ppl("fit", "factor_analysis", "--data", tmp_path / "x.npy", *how)
     assert ran.code == 0, ran
     assert "columns 0, 1 (counting from 0) ended at its floor (a Heywood case)" in ran.out
-    plain = ppl("fit", "factor_analysis", "--data", "iris", "--method", "em", "--set", "latent_dim=1", "--engine", "pyro")
-    assert "Heywood" not in plain.out
+    assert "Heywood" not in ppl("fit", "factor_analysis", "--data", "iris", *how).out
 
 
 def test_coordinate_ascent_takes_the_same_way_on_both_engines():
