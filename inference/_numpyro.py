@@ -114,29 +114,3 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.nda
 @partial(jax.jit, static_argnames="declaration")
 def _log_evidence(params: Mapping[str, Any], args: tuple, *, declaration: Any) -> Any:
     return handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data=dict(params))(*args)
-
-
-def encode(guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], seed: int) -> dict[str, Any]:
-    """One draw of every latent given the rows `args`, by site."""
-    seeded = handlers.substitute(handlers.seed(guide, key(seed)), data={n: array(v) for n, v in params.items()})
-    sites = handlers.trace(seeded).get_trace(*map(array, args))
-    return {name: site["value"] for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
-
-
-def decode(
-    model: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], latents: Mapping[str, Any], seed: int
-) -> np.ndarray | None:
-    """Mean of the site `x` (else of one shaped as `args[0]`), latents given or drawn from the prior; None if it has none.
-
-    `args` gives the number of rows, and the conditions where the model has some.
-    """
-    values = {n: array(v) for n, v in {**params, **latents}.items()}
-    sites = handlers.trace(handlers.substitute(handlers.seed(model, key(seed)), data=values)).get_trace(*map(array, args))
-    for name, site in sites.items():
-        seen = site["type"] == "sample" and site["is_observed"]
-        if seen and (name == "x" or "x" not in sites and np.shape(site["value"]) == args[0].shape):
-            try:
-                return np.broadcast_to(np.asarray(site["fn"].mean, np.float64), np.shape(site["value"]))
-            except (AttributeError, NotImplementedError):
-                return None
-    return None

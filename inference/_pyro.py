@@ -127,32 +127,3 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.nda
         return None
     with torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         return Program(declaration, "log_evidence", "pyro")(*map(array, args)).double().cpu().numpy()
-
-
-def encode(guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], seed: int) -> dict[str, Any]:
-    """One draw of every latent given the rows `args`, by site."""
-    with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
-        torch.manual_seed(seed)
-        sites = poutine.trace(guide).get_trace(*map(array, args))
-    return {name: site["value"] for name, site in nodes(sites) if name in sites.stochastic_nodes}
-
-
-def decode(
-    model: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], latents: Mapping[str, Any], seed: int
-) -> np.ndarray | None:
-    """Mean of the site `x` (else of one shaped as `args[0]`), latents given or drawn from the prior; None if it has none.
-
-    `args` gives the number of rows, and the conditions where the model has some.
-    """
-    given = poutine.condition(model, data={n: array(v) for n, v in latents.items()})
-    with torch.random.fork_rng(), torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
-        torch.manual_seed(seed)
-        sites = poutine.trace(given).get_trace(*map(array, args))
-    for name, site in nodes(sites):
-        seen = site["type"] == "sample" and site["is_observed"] and name not in latents
-        if seen and (name == "x" or "x" not in sites.nodes and tuple(site["value"].shape) == args[0].shape):
-            try:
-                return np.broadcast_to(site["fn"].mean.double().cpu().numpy(), tuple(site["value"].shape))
-            except (AttributeError, NotImplementedError):
-                return None
-    return None

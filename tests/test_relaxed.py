@@ -10,6 +10,7 @@ import torch
 from jax import random
 
 from inference import LeaveOneOut, Relaxed, Score, fit
+from inference.estimators.relaxed import relax
 from ppl_models import M2, VAE, GaussianMixture, InputError, SigmoidBeliefNet, bind
 from ppl_models.datasets import from_arrays
 from ppl_models.language import ENGINES
@@ -105,3 +106,18 @@ def test_the_label_of_m2_is_enumerated_relaxed_or_sampled_from_outside(engine: s
     data = from_arrays(x, heldout=x, y=y, heldout_y=y)
     found = fit(M2(6, 2, 1, (8,)), data, engine=engine, epochs=30, batch=20, lr=0.02, estimator=estimator and {"y": estimator})
     assert found.heldout_elbo.value > found.history[0]["heldout_elbo"].value + 1
+
+
+@each_engine
+@pytest.mark.parametrize("one_hot", [False, True], ids=["bits", "one-hot"])
+def test_the_rarest_noise_leaves_gradients_finite(engine: str, one_hot: bool):
+    """In single precision, where 1 / (1 + exp(−z)) differentiates to inf / inf."""
+    xp, noise = words(engine).xp, np.array([-87.0, -60.0, 0.0, 60.0, 87.0], np.float32)
+    if engine == "numpyro":
+        slope = jax.grad(lambda x: (np.arange(5) * relax(xp, x, noise, 0.5, one_hot)).sum())(np.zeros(5, np.float32))
+    else:
+        x = torch.zeros(5, requires_grad=True)
+        (slope,) = torch.autograd.grad((torch.arange(5) * relax(xp, x, torch.tensor(noise), 0.5, one_hot)).sum(), [x])
+    assert np.isfinite(np.asarray(slope)).all()
+    draw = [relax(np, np.zeros(5), noise.astype(float), 0.5, False), 1 / (1 + np.exp(-noise.astype(float) / 0.5))]
+    close(draw[0], draw[1], 1e-15)

@@ -41,6 +41,6 @@ def relax(xp: Any, logits: Any, noise: Any, temperature: float, one_hot: bool) -
     """The relaxed draw; `noise` is Gumbel, or logistic for bits, shaped as the draw."""
     z = (logits + noise) / temperature
     if not one_hot:
-        return 1 / (1 + xp.exp(-z))
+        return (1 + xp.tanh(z / 2)) / 2  # the sigmoid, whose derivative by exp(-z) would be inf / inf at rare noise
     weight = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
     return weight / weight.sum(-1)[..., None]
