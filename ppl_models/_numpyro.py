@@ -12,7 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import random
 from jax.lax import conv_general_dilated, stop_gradient
-from jax.nn import log_softmax, relu, sigmoid, softplus
+from jax.nn import log_softmax, relu, sigmoid, softmax, softplus
 from jax.scipy.special import digamma, gammaln, polygamma
 from jax.scipy.special import logsumexp as _logsumexp
 from numpyro import deterministic, factor, handlers, param, sample, subsample
@@ -23,7 +23,7 @@ from . import markov_path as mp
 from . import whitened_normal as wn
 
 __all__ = ["constraints", "deterministic", "digamma", "dist", "factor", "gammaln", "log_softmax", "param", "relu",
-           "sample", "sigmoid", "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
+           "sample", "sigmoid", "softmax", "softplus", "stop_gradient", "subsample", "xp"]  # fmt: skip
 
 
 def plate(name: str, size: int, *, subsample: Any = None, dim: int | None = None) -> AbstractContextManager[Any]:

@@ -37,6 +37,10 @@ def softplus(x: Any) -> Any:
     return _softplus(x, threshold=40)
 
 
+def softmax(x: Any, axis: int = -1) -> Any:
+    return torch.softmax(x, dim=axis)
+
+
 def log_softmax(x: Any) -> Any:
     """Over the last axis."""
     return _log_softmax(x, dim=-1)

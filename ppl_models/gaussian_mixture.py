@@ -182,10 +182,9 @@ class GaussianMixture:
 
 def responsibilities(ppl: Language, log_joint: Array) -> tuple[Array, Array]:
     """p(k | xₙ), (K, N), and Σₙ log p(xₙ), from log p(x, k), (K, N): sums over a short last axis would be slow."""
-    top = ppl.xp.max(log_joint, axis=0)
-    share = ppl.xp.exp(log_joint - top)
-    mass = share.sum(0)
-    return share / mass, (ppl.xp.log(mass) + top).sum()
+    share = ppl.softmax(log_joint, axis=0)
+    # log p(x) = log p(x, k) − log p(k | x) at any k: at the likeliest nothing underflows, and no exponential is taken twice.
+    return share, (ppl.xp.max(log_joint, axis=0) - ppl.xp.log(ppl.xp.max(share, axis=0))).sum()
 
 
 def factorised(xp: Any, covariance: Array, floor: Array) -> tuple[Array, Array]:

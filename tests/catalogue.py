@@ -228,6 +228,7 @@ class Recorder:
     softplus = staticmethod(lambda x: np.logaddexp(x, 0.0))
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
     sigmoid = staticmethod(lambda x: np.exp(-np.logaddexp(-x, 0.0)))
+    softmax = staticmethod(lambda x, axis=-1: special.softmax(x, axis))
     log_softmax = staticmethod(lambda x: x - np.logaddexp.reduce(x, -1, keepdims=True))
     logsumexp = staticmethod(lambda x: np.logaddexp.reduce(x, -1))
     stop_gradient = staticmethod(lambda x: x)

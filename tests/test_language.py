@@ -119,6 +119,7 @@ WORD_REFERENCES = {
     "sigmoid": (GRID, lambda x: np.exp(-np.logaddexp(0, -x))),
     "stop_gradient": (GRID, lambda x: x),
     "logsumexp": (PAIRS, lambda x: np.logaddexp.reduce(x, -1)),
+    "softmax": (PAIRS, lambda x: np.exp(x - np.logaddexp.reduce(x, -1, keepdims=True))),
     "log_softmax": (PAIRS, lambda x: x - np.logaddexp.reduce(x, -1, keepdims=True)),
 }
 

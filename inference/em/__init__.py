@@ -33,6 +33,7 @@ from ..svi import Fit
 from .run import Run
 
 Method = Literal["exact", "sampled"]
+ROUNDING = {"float32": 2**-15, "float64": 2**-38}  # of log p, relative: large energies cancel where a variance is small
 NEEDS = {
     "exact": ("summarise", "expected", "maximise", "initial"),
     "sampled": ("guide", "statistics", "maximise", "log_evidence", "initial"),
@@ -175,7 +176,7 @@ def require_finite(run: Run, number: int) -> None:
 
 def require_monotone(log_likelihoods: np.ndarray, dtype: str) -> None:
     """Raise `NumericalError` naming the first iteration of exact EM that lowered log p(x) by more than rounding."""
-    rounding = 256 * np.finfo(dtype).eps * max(1.0, np.abs(log_likelihoods).max())
+    rounding = ROUNDING[dtype] * max(1.0, np.abs(log_likelihoods).max())
     falls = np.flatnonzero(np.diff(log_likelihoods) < -rounding)
     if len(falls):
         i = falls[0]

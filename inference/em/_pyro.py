@@ -71,7 +71,7 @@ def runs(
     rows, out = array(x), []
     for start, seed in zip(starts, seeds, strict=True):
         params, began = {name: array(value) for name, value in start.items()}, perf_counter()
-        with torch.no_grad(), RandomState(seed)():
+        with torch.inference_mode(), RandomState(seed)():
             if method == "exact":
                 final, history = _solvable(exact, declaration, rows, params, iterations, tolerance)
             else:
