@@ -1,0 +1,83 @@
+"""What kernels need of PyTorch: elementary functions, loops, and draws; a key is a `torch.Generator`, which is its own next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from ppl_models._pyro import gammaln, logsumexp, relu, sigmoid, softmax, softplus, stop_gradient, xp
+
+__all__ = ["gammaln", "logsumexp", "relu", "sigmoid", "softmax", "softplus", "stop_gradient", "xp"]
+
+
+def uniform(rng_key: Any, like: Any) -> tuple[Any, Any]:
+    """The next key, and uniform numbers in [0, 1), multiples of 2⁻²⁴, shaped and typed as `like`."""
+    return rng_key, torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=rng_key)
+
+
+def flip(rng_key: Any, u: Any, logits: Any) -> tuple[Any, Any]:
+    """The key, and bits 0.0 or 1.0 made of uniform numbers."""
+    return rng_key, (u < sigmoid(logits)).to(logits.dtype)
+
+
+def accept(rng_key: Any, u: Any, log_ratio: Any) -> tuple[Any, Any]:
+    """The key, and whether a proposal is taken, with probability min(1, exp(log_ratio)), made of uniform numbers."""
+    return rng_key, u < torch.exp(log_ratio)
+
+
+def categorical(rng_key: Any, logits: Any) -> tuple[Any, Any]:
+    """The next key, and an index along the last axis."""
+    flat = torch.softmax(logits, -1).reshape(-1, logits.shape[-1])
+    return rng_key, torch.multinomial(flat, 1, generator=rng_key).reshape(logits.shape[:-1])
+
+
+def normal(rng_key: Any, like: Any) -> tuple[Any, Any]:
+    """The next key, and standard normal numbers shaped and typed as `like`."""
+    return rng_key, torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=rng_key)
+
+
+def loop(steps: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`carry = body(i, carry)` for i = 0, 1, …."""
+    for i in range(steps):
+        carry = body(i, carry)
+    return carry
+
+
+def put(x: Any, index: Any, value: Any) -> Any:
+    """x with x[..., index] = value; x itself is used up."""
+    x[..., index] = value
+    return x
+
+
+def copy(x: Any) -> Any:
+    """One that `put` may use up."""
+    return x.clone()
+
+
+def grad(f: Callable[[Any], Any], values: Any) -> Any:
+    """∂ Σ f / ∂ each of the values by name."""
+    with torch.enable_grad():
+        values = {name: value.detach().requires_grad_() for name, value in values.items()}
+        return dict(zip(values, torch.autograd.grad(f(values).sum(), list(values.values())), strict=True))
+
+
+def constant(values: Any, like: Any) -> Any:
+    """Numbers as an array typed as `like`."""
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def one_hot(index: Any, size: int, like: Any) -> Any:
+    return torch.nn.functional.one_hot(index, size).to(like.dtype)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
+def program(f: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    """`f(words, *static, …)` without gradients."""
+    return torch.no_grad()(partial(f, sys.modules[__name__], *static))

@@ -1,0 +1,8 @@
+"""Energy-based models: p(x) = exp(−E(x)) / Z, with exact conditionals where they have some."""
+
+from .boltzmann import BoltzmannMachine
+from .layered import DeepBoltzmannMachine
+from .rbm import RBM
+from .sites import free_energy
+
+__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "free_energy"]

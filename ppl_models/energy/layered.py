@@ -1,0 +1,70 @@
+"""Deep Boltzmann machine of n layers (Salakhutdinov and Hinton 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..errors import InputError
+from ..language import Array, Language
+from ..networks import constant
+from .sites import binary_site
+
+
+@dataclass(frozen=True)
+class DeepBoltzmannMachine:
+    """E(x, h) = −Σₗ hₗ₋₁ᵀ Wₗ hₗ − Σₗ bₗᵀ hₗ with h₀ = x, over bits; p ∝ exp(−E).
+
+    Sites, of 0.0 and 1.0: `x` (data_dim,), `h1`, `h2`, … of the `hidden` widths, in plates `x_units` …; factor `energy`.
+    Parameters: `x.bias`, `h1.bias`, … and `h1.weight` (data_dim, hidden[0]), `h2.weight` (hidden[0], hidden[1]), …
+    The graph has two colours, even and odd layers: given one, the other's units are independent.
+    Source: Salakhutdinov and Hinton 2009, eq. 9.
+
+    Raises:
+        InputError: There is no hidden layer.
+    """
+
+    data_dim: int
+    hidden: tuple[int, ...] = (500, 1000)
+
+    def __post_init__(self) -> None:
+        if not self.hidden:
+            raise InputError("expected at least one hidden layer, got none; set hidden=500,1000 or the like.")
+
+    @property
+    def sites(self) -> dict[str, int]:
+        return {"x": self.data_dim} | {f"h{i + 1}": size for i, size in enumerate(self.hidden)}
+
+    @property
+    def colours(self) -> tuple[tuple[str, ...], ...]:
+        """Layers that are independent given the others: odd ones, then even ones."""
+        names = tuple(self.sites)
+        return names[1::2], names[::2]
+
+    def parameters(self, ppl: Language) -> dict[str, Array]:
+        out = {f"{name}.bias": ppl.param(f"{name}.bias", constant(ppl, 0.0, size)) for name, size in self.sites.items()}
+        for (_, above), (name, size) in pairwise(self.sites.items()):
+            out[f"{name}.weight"] = ppl.param(f"{name}.weight", constant(ppl, 0.0, above, size))
+        return out
+
+    def model(self, ppl: Language) -> None:
+        params = self.parameters(ppl)
+        ppl.factor("energy", -self.energy(ppl, params, {name: binary_site(ppl, name, n) for name, n in self.sites.items()}))
+
+    def energy(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
+        """E, nats, shape of the leading dims."""
+        out = values["x"] @ params["x.bias"]
+        for above, name in pairwise(self.sites):
+            out = out + ((values[above] @ params[f"{name}.weight"] + params[f"{name}.bias"]) * values[name]).sum(-1)
+        return -out
+
+    def logits(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array], site: str) -> Array:
+        """log odds of the layer's units given its neighbours, (..., size)."""
+        names = list(self.sites)
+        i, out = names.index(site), params[f"{site}.bias"]
+        if i > 0:
+            out = values[names[i - 1]] @ params[f"{site}.weight"] + out
+        if i + 1 < len(names):
+            out = values[names[i + 1]] @ params[f"{names[i + 1]}.weight"].mT + out
+        return out

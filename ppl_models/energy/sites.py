@@ -1,0 +1,41 @@
+"""What every declaration of an energy over binary sites shares: how it stands as a probabilistic program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..language import Array, Language
+
+
+def binary_site(ppl: Language, name: str, size: int) -> Array:
+    """Bits (size,) as 0.0 and 1.0 that add nothing to the log density; in a plate, so that stock discrete kernels take them."""
+    with ppl.plate(f"{name}_units", size):
+        return ppl.sample(name, ppl.dist.Bernoulli(0.5).mask(False))
+
+
+def flat(ppl: Language, sites: Mapping[str, int], values: Mapping[str, Array]) -> Array:
+    """The sites side by side, (..., units)."""
+    return values[next(iter(sites))] if len(sites) == 1 else ppl.xp.concat([values[name] for name in sites], axis=-1)
+
+
+def by_site(sites: Mapping[str, int], units: Array) -> dict[str, Array]:
+    """The inverse of `flat`."""
+    out, start = {}, 0
+    for name, size in sites.items():
+        out[name], start = units[..., start : start + size], start + size
+    return out
+
+
+def free_energy(ppl: Language, model: Any, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
+    """F = −log Σ exp(−E) over the sites not given, nats; these must be independent given the others.
+
+    E is then of degree one in each of their bits: −F = −E with those bits zero + Σ softplus(their log odds).
+    """
+    some = next(iter(values.values()))
+    absent = [name for name in model.sites if name not in values]
+    blank = {name: ppl.xp.zeros_like(some[..., :1]) + ppl.xp.zeros(model.sites[name], dtype=some.dtype) for name in absent}
+    out = model.energy(ppl, params, {**blank, **values})
+    for name in absent:
+        out = out - ppl.softplus(model.logits(ppl, params, {**blank, **values}, name)).sum(-1)
+    return out
