@@ -146,7 +146,7 @@ def kernel(model: Any) -> Any:
 
 
 def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any, path: Any, draws: Any) -> tuple[Any, Any]:
-    """The next key, and Σ_k F_k(x_k) − F_{k+1}(x_k) of each chain along the path of β; the exact start is drawn here unless given."""
+    """The next key, and Σ_k F_k(x_k) − F_{k+1}(x_k) of each chain along the path of β; the start is drawn unless given."""
     kept = model.colours[1] if hasattr(model, "colours") else tuple(model.sites)
     sweep, some = kernel(model), next(iter(start.values()))
 
