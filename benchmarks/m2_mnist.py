@@ -7,10 +7,14 @@ labelled one, so the training set holds every labelled row R = `repeats` times. 
 
     Σ over unlabelled x of U(x)  +  R Σ over labelled (x, y) of [L(x, y) + `classifier_weight` log q(y | x)],
 
-the paper's objective (eq. 9) with the labelled part of the bound counted R times and a heavier classification term. In all legs
-but the last −KL(q(y, z | x) ‖ p(y, z)) in U and L has weight β = 3, which leaves less to z and so more to y, and keeps
-q(y | x) from being sure too early; the last leg has β = 1. All this was chosen by the held-out accuracy from the label draws
-0, 1 and 2; those judged here, 3, 4 and 5, took no part in it, though the held-out images are the same.
+the paper's objective (eq. 9) with the labelled part of the bound counted R times and a heavier classification term. Training
+begins with the labelled rows alone; then q(y | x) stands still while the rest is trained on all rows, so that p(x | y, z)
+knows what a label means before q(y | x) is moved by it. In all later legs but the last −KL(q(y, z | x) ‖ p(y, z)) in U and L
+has weight β = 3, which leaves less to z and so more to y; the last leg has β = 1.
+
+All this was chosen by the held-out accuracy from the label draws 0, 1, 2, 6 and 7; those judged here, 3, 4 and 5, took no part
+in it, though the held-out images are the same. (Earlier settings, without the first two steps, a tenth of the weight and 25
+epochs, gave 88.2 % from these same three draws.)
 Published error at 100 labels: 11.97 % (paper, 3000 epochs), 6.8 % (Pyro's tutorial).
 """
 
@@ -34,15 +38,17 @@ from ppl_models.datasets import Dataset, load, with_labels
 class Setup:
     """What is trained, and from which labels."""
 
-    model: M2 = M2(784, hidden=(300,), activation="relu", classifier_weight=50.0)
+    model: M2 = M2(784, hidden=(300,), activation="relu", classifier_weight=500.0)
     labels: int = 100
     draws: tuple[int, ...] = (3, 4, 5)  # seeds of the labels, and of the training
     repeats: int = 50
-    legs: tuple[Leg, ...] = (*(Leg(6, 1e-3, beta=3.0),) * 3, Leg(4, 5e-4, beta=3.0), Leg(3, 3e-4))
+    labelled: Leg = Leg(20, 1e-3)  # on the labelled rows alone, 20 copies of them
+    legs: tuple[Leg, ...] = (Leg(2, 1e-3, freeze=("classifier.*",)), *(Leg(6, 1e-3, beta=3.0),) * 4, Leg(3, 5e-4, beta=3.0),
+                             Leg(3, 3e-4))  # fmt: skip
     batch: int = 64
 
 
-QUICK = Setup(draws=(0,), legs=(Leg(6, 1e-3, beta=3.0),))
+QUICK = Setup(draws=(0,), legs=(Leg(2, 1e-3, freeze=("classifier.*",)), Leg(6, 1e-3, beta=3.0)))
 
 
 def repeated(data: Dataset, repeats: int) -> Dataset:
@@ -50,6 +56,13 @@ def repeated(data: Dataset, repeats: int) -> Dataset:
     assert data.labels is not None
     order = np.concatenate([np.arange(len(data.x)), np.tile(np.flatnonzero(data.labels >= 0), repeats - 1)])
     return replace(data, x=data.x[order], y=None, labels=data.labels[order])
+
+
+def labelled(data: Dataset, copies: int) -> Dataset:
+    """The rows whose label is known, so many times."""
+    assert data.labels is not None
+    known = np.tile(np.flatnonzero(data.labels >= 0), copies)
+    return replace(data, x=data.x[known], y=None, labels=data.labels[known])
 
 
 def accuracy(found: Fit, images: np.ndarray) -> dict[str, Any]:
@@ -62,9 +75,14 @@ def work(stages: Stages, setup: Setup) -> dict[str, Any]:
     """Train and judge from each draw of the labels."""
     data, grey, results = load("mnist"), load("mnist", binarise="none").heldout, dict[str, Any]()
     for draw in setup.draws:
-        training, after = repeated(with_labels(data, setup.labels, draw), setup.repeats), list[float]()
+        some, after = with_labels(data, setup.labels, draw), list[float]()
+        training = repeated(some, setup.repeats)
+        start = trained(stages, f"draw-{draw}-labelled", setup.model, labelled(some, 20), (setup.labelled,), draw,
+                        batch=setup.batch)  # fmt: skip
+        after.append(accuracy(start, grey)["value"])
         for legs in range(1, len(setup.legs) + 1):
-            found = trained(stages, f"draw-{draw}", setup.model, training, setup.legs[:legs], draw, batch=setup.batch)
+            found = trained(stages, f"draw-{draw}", setup.model, training, setup.legs[:legs], draw, start.params,
+                            batch=setup.batch)  # fmt: skip
             after.append(accuracy(found, grey)["value"])
         judged = {"accuracy": accuracy(found, grey), "of_draws": accuracy(found, data.heldout), "after_each_leg": after}
         results[str(draw)] = judged
@@ -74,5 +92,5 @@ def work(stages: Stages, setup: Setup) -> dict[str, Any]:
 
 
 def run(quick: bool, budget: float | None) -> dict[str, Any]:
-    """On NumPyro; `quick` trains from one draw for 6 epochs."""
+    """On NumPyro; `quick` trains from one draw for 8 epochs."""
     return measured("m2_mnist", QUICK if quick else Setup(), budget, work)

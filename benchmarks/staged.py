@@ -16,16 +16,23 @@ PIECE = 1000  # held-out rows of a stage
 
 
 class Leg(NamedTuple):
-    """So many epochs at one step size and one weight of −KL(q ‖ p); Adam's moments begin afresh with every leg."""
+    """So many epochs at one step size and one weight of −KL(q ‖ p); Adam's moments begin afresh with every leg.
+
+    Parameters whose names match `freeze` stay as they are.
+    """
 
     epochs: int
     lr: float
     beta: float = 1.0
+    freeze: tuple[str, ...] = ()
 
 
-def trained(stages: Stages, name: str, model: Any, data: Dataset, legs: tuple[Leg, ...], seed: int, **settings: Any) -> Fit:
-    """`fit(model, data, …)`, a stage a leg, each from the parameters of the one before; errors as of `fit`."""
-    params: dict[str, np.ndarray] | None = None
+def trained(
+    stages: Stages, name: str, model: Any, data: Dataset, legs: tuple[Leg, ...], seed: int,
+    init: dict[str, np.ndarray] | None = None, **settings: Any,
+) -> Fit:  # fmt: skip
+    """`fit(model, data, …)`, a stage a leg, each from the parameters of the one before, or `init`; errors as of `fit`."""
+    params = init
     for number, leg in enumerate(legs):
 
         def work(params: Any = params, number: int = number, leg: Leg = leg) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

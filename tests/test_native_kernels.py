@@ -98,7 +98,8 @@ def test_vectorised_chains_of_numpyro(progress_bar: bool):
     params, p = exact_law(kernel.model)
     mcmc = MCMC(EnergyKernel(kernel), num_warmup=0, num_samples=4, num_chains=2048, chain_method="vectorized",
                 progress_bar=progress_bar)  # fmt: skip
-    mcmc.run(random.key(0), params, init_params=exact_draws(kernel.model, p, 2048), extra_fields=("potential_energy", "accept_prob"))
+    starts = exact_draws(kernel.model, p, 2048)
+    mcmc.run(random.key(0), params, init_params=starts, extra_fields=("potential_energy", "accept_prob"))
     draws, extra = mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)
     assert draws["x"].shape == (2048, 4, 3)
     agrees(kernel.model, {name: value[:, -1] for name, value in draws.items()}, p)
@@ -112,8 +113,9 @@ def test_blocks_of_numpyros_gibbs_condition_on_each_other(method: str):
     """h | x and x | h by two kernels of ours: together they must be the whole sweep's law."""
     model = RBM(3, 2)
     params, p = exact_law(model)
-    blocks = Gibbs([(EnergyKernel(BlockGibbs(model, clamp=("x",))), ["h"]), (EnergyKernel(BlockGibbs(model, clamp=("h",))), ["x"])])
-    mcmc = MCMC(blocks, num_warmup=100, num_samples=20_000, num_chains=1, chain_method=method, progress_bar=False, thinning=10)
+    given_x, given_h = (EnergyKernel(BlockGibbs(model, clamp=(name,))) for name in "xh")
+    mcmc = MCMC(Gibbs([(given_x, ["h"]), (given_h, ["x"])]), num_warmup=100, num_samples=20_000, num_chains=1,
+                chain_method=method, progress_bar=False, thinning=10)  # fmt: skip
     mcmc.run(random.key(3), params)
     agrees(model, mcmc.get_samples(), p)
 

@@ -47,7 +47,7 @@ class EnergyKernel(MCMCKernel):
     `_gibbs_sites={"x": …}`, are conditions and no part of `z`; inside `numpyro.infer.Gibbs` these are the other blocks'.
     """
 
-    sample_field = "z"
+    sample_field = "z"  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, kernel: Any, beta: float = 1.0) -> None:
         self.kernel, self.beta = kernel, beta
