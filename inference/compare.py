@@ -164,7 +164,7 @@ def compare(
         },
         "estimators": [
             {"name": name, "engine": engine, "point": point, **(
-                {"applicable": True, "reason": None, "unbiased_for": claims[name], **measured[name, point],
+                {"applicable": True, "unbiased_for": claims[name], **measured[name, point],
                  "final_elbo": _final(curves, name)} if name in prepared else _absent(refused[name], chosen[name]))}
             for point in POINTS for name in chosen
         ],
@@ -205,8 +205,10 @@ def measure(
     one = gradients.one(params, control)
     step = seconds_of(one)
     trace = judged.variance_trace
+    lost = f"{moments.lost} of {moments.count} gradients were not finite; use float64, or another estimator"
     return {
-        "verdict": judged.verdict, "replicates": moments.count, "bias_max_abs_z": judged.bias_max_abs_z,
+        "verdict": judged.verdict, "reason": lost if moments.lost else None, "replicates": moments.count,
+        "bias_max_abs_z": judged.bias_max_abs_z,
         "bias_relative": judged.bias_relative.to_json(), "minimal_detectable_bias": judged.minimal_detectable_bias,
         "variance_trace": trace.to_json(), "snr": judged.snr, "seconds_per_gradient": step,
         # The first chunk compiles.

@@ -56,6 +56,7 @@ class Moments:
 
     directions: np.ndarray
     count: int = 0
+    lost: int = 0  # gradients that were not finite
     total: np.ndarray | float = 0.0
     projected: list[np.ndarray] = field(default_factory=list)
     traces: list[float] = field(default_factory=list)  # unbiased tr Cov of each chunk
@@ -63,6 +64,7 @@ class Moments:
     def add(self, gradients: np.ndarray) -> None:
         """Take in a chunk (replicates ≥ 2, parameters)."""
         self.count += len(gradients)
+        self.lost += int((~np.isfinite(gradients).all(1)).sum())
         self.total = self.total + gradients.sum(0, dtype=np.float64)
         self.projected.append(gradients @ self.directions)
         self.traces.append(float(gradients.var(0, dtype=np.float64, ddof=1).sum()))

@@ -31,7 +31,8 @@ def table(results: Mapping[str, Any], point: str = "trained") -> str:
 def sentence(results: Mapping[str, Any]) -> str:
     """The finding in one sentence: who is exact, which honest estimator is the most efficient, and who is biased."""
     rows = [r for r in results["estimators"] if r["point"] == "trained" and r["applicable"]]
-    honest = [r for r in rows if r["verdict"] != "biased" and r["unbiased_for"]]
+    broken = [r for r in rows if r["reason"]]
+    honest = [r for r in rows if r["verdict"] != "biased" and r["unbiased_for"] and not r["reason"]]
     biased = [r["name"] for r in rows if r["verdict"] == "biased"]
     exact = [r["name"] for r in honest if r["efficiency"] is None]
     noisy = sorted((r for r in honest if r["efficiency"] is not None), key=lambda r: -r["efficiency"])
@@ -46,6 +47,7 @@ def sentence(results: Mapping[str, Any]) -> str:
             ratio = plain["variance_trace"]["value"] / best["variance_trace"]["value"]
             text += f", its variance {_times(ratio)} below the score function's"
         parts.append(text)
+    parts += [f"of {r['name']}, {r['reason'].partition(';')[0]}" for r in broken]
     if biased:
         listed = " and ".join(filter(None, [", ".join(biased[:-1]), biased[-1]]))
         parts.append(f"{listed} {'is' if len(biased) == 1 else 'are'} biased")

@@ -13,6 +13,7 @@ from inference import files
 from inference.estimate import Estimate, mean
 from inference.gradients.blocks import Blocks
 from inference.metrics import DETECTABLE, POWER, PROJECTIONS, Judgement, Moments, Reference, directions, judge
+from inference.words import sentence
 
 BLOCKS = Blocks.of({"a": (3, 4), "b": (8,), "c": (20,)})
 RNG = np.random.default_rng(11)
@@ -175,6 +176,18 @@ def test_a_gradient_of_zero_is_judged_without_dividing_by_it():
         moments.add(gradients[:10])
         moments.add(gradients[10:])
         assert judge(moments, zero, 1).verdict == wanted
+
+
+def test_gradients_that_are_not_finite_are_counted_and_named():
+    gradients = draws(20, 0)
+    gradients[3, 1], gradients[17] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        assert gathered(gradients, 2).lost == 2
+    fine = {"point": "trained", "applicable": True, "verdict": "unbiased", "unbiased_for": ["elbo"], "efficiency": 1.0,
+            "variance_trace": {"value": 2.0}}  # fmt: skip
+    rows = [fine | {"name": "score", "reason": None}, fine | {"name": "bad", "reason": "2 of 20 were lost; a cure"}]
+    told = sentence({"estimators": rows, "model": "M", "data": {"name": "d"}, "engine": "pyro"})
+    assert told == "On M with d (pyro): score buys the most precision per second; of bad, 2 of 20 were lost."
 
 
 def test_the_mean_of_values_and_its_interval():
