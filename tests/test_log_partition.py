@@ -47,7 +47,7 @@ def test_mean_annealed_weight_is_the_ratio_of_partition_functions(name: str, eng
         array = shared(engine).array
         end = {key: array(value) for key, value in params.items()}
         base = {key: array(0.3 * value) for key, value in params.items() if key.endswith("bias")}
-        start = {key: fixed(key, value, base.get(key), shared(engine)) for key, value in end.items()}
+        start = {key: fixed(model, key, value, base.get(key), shared(engine)) for key, value in end.items()}
         arities: list[int] = []
         dry = Tape(array(np.zeros((1, 0))), 0, array(np.zeros(1)))
         along(forced(words(engine), arities), model, 1, dry, start, end, path, None)

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ppl_models import InputError
+from ppl_models.energy import summands
 from ppl_models.language import check_engine
 
 from ..estimate import Estimate
 from ..kernels import BlockGibbs, ChromaticGibbs, SequentialGibbs, State
-from .exact import free
 
 Side = Literal["below", "above", "approximate"]
 
@@ -90,7 +90,7 @@ def annealed(
     shared = import_module(f"inference._{engine}")
     with shared.session(dtype, device):
         end = {name: shared.array(np.asarray(value)) for name, value in params.items()}
-        start = {name: fixed(name, value, (base or {}).get(name), shared) for name, value in end.items()}
+        start = {name: fixed(model, name, value, (base or {}).get(name), shared) for name, value in end.items()}
         log_start = float(uncoupled(words, model, start))
         given = None if draws is None else {name: shared.array(np.asarray(v)) for name, v in draws.items()}
         count = chains if given is None else len(next(iter(given.values())))
@@ -101,11 +101,16 @@ def annealed(
                                                                       "dtype": dtype, "engine": engine})  # fmt: skip
 
 
-def fixed(name: str, value: Any, base: Any, shared: Any) -> Any:
+def fixed(model: Any, name: str, value: Any, base: Any, shared: Any) -> Any:
     """Where a parameter starts: what shapes the space stays, couplings are off."""
-    if name.endswith(("offset", "scale")):
+    if name.endswith(("offset", "scale")) or (name == "x.bias" and gaussian(model)):
         return value
     return 0.0 * value if base is None else shared.array(np.asarray(base)) + 0.0 * value
+
+
+def pooled(log_weights: np.ndarray) -> Estimate:
+    """log Z from the `log_weights` of several forward runs of one path together."""
+    return summary(0.0, np.asarray(log_weights, np.float64), False, False, {}).log_partition
 
 
 def summary(log_start: float, log_w: np.ndarray, reverse: bool, exact_draws: bool, settings: dict[str, Any]) -> Annealed:
@@ -124,16 +129,27 @@ def uncoupled(ppl: Any, model: Any, params: Mapping[str, Any]) -> Any:
     """log Z of parameters without couplings: every unit by itself."""
     some = next(iter(params.values()))
     blank = {name: ppl.xp.zeros(size, dtype=some.dtype) for name, size in model.sites.items()}
+    if gaussian(model):
+        # ∫ exp(−½ ‖(x − b) / σ‖²) dx; at x = b what is left of E is that of the bits.
+        blank |= {"x": params["x.bias"]}
+        out = model.data_dim / 2 * np.log(2 * np.pi) + ppl.xp.log(params["x.scale"]).sum() - model.energy(ppl, params, blank)
+        return out + ppl.softplus(model.logits(ppl, params, blank, "h")).sum()
     out = -model.energy(ppl, params, blank)
     for _, logits in unit_logits(ppl, model, params, blank):
         out = out + ppl.softplus(logits).sum()
     return out
 
 
+def gaussian(model: Any) -> bool:
+    """Whether the visible units are Gaussian."""
+    return getattr(model, "visible", "bernoulli") == "normal"
+
+
 def unit_logits(ppl: Any, model: Any, params: Mapping[str, Any], values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The log odds of the units of each site given the others, at these values."""
     if hasattr(model, "colours"):
-        return [(name, model.logits(ppl, params, values, name)) for name in model.sites]
+        names = [name for name in model.sites if not (name == "x" and gaussian(model))]
+        return [(name, model.logits(ppl, params, values, name)) for name in names]
     units = model.logits(ppl, model.prepared(ppl, params), model.join(ppl, values))
     return list(model.split(units).items())
 
@@ -153,25 +169,45 @@ def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any,
     def between(beta: Any) -> dict[str, Any]:
         return {name: (1 - beta) * start[name] + beta * end[name] for name in start}
 
-    def free_of(params: Any, values: Any) -> Any:
-        return free(ppl, model, params, {name: values[name] for name in kept})
+    blank = {name: ppl.xp.zeros((1, size), dtype=some.dtype) for name, size in model.sites.items()}
+    alone = dict(unit_logits(ppl, model, start, blank))
+
+    def parts(values: Any) -> tuple[Any, Any, Any]:
+        """Of F along the path: E₀ at the start, E₀ and log odds at the end."""
+        given = {name: values[name] for name in kept}
+        energy, logits = summands(ppl, model, end, given)
+        if gaussian(model):
+            return summands(ppl, model, start, given)[0], energy, logits
+        # Without couplings E is affine in the bits: no product with a matrix of zeros.
+        first = model.energy(ppl, start, blank) - sum((alone[name] * bits).sum(-1) for name, bits in given.items())
+        return first, energy, logits
+
+    def free_at(beta: Any, parts: Any) -> Any:
+        first, last, logits = parts
+        out = (1 - beta) * first + beta * last
+        return out - sum(ppl.softplus((1 - beta) * alone[name] + beta * odds).sum(-1) for name, odds in logits.items())
 
     def step(k: Any, carry: Any) -> Any:
         rng_key, values, total, lost = carry
-        here, there = between(path[k]), between(path[k + 1])
+        found = parts(values)
         # Compensated summation (Kahan 1965): thousands of small terms beside a sum of hundreds of nats.
-        term = free_of(here, values) - free_of(there, values) - lost
+        term = free_at(path[k], found) - free_at(path[k + 1], found) - lost
         after = total + term
         lost = (after - total) - term
-        state, _ = sweep.step(ppl, State(rng_key, values), there)
+        state, _ = sweep.step(ppl, State(rng_key, values), between(path[k + 1]))
         return state.rng_key, state.values, after, lost
 
     if draws is None:
-        blank = {name: ppl.xp.zeros((chains, size), dtype=some.dtype) for name, size in model.sites.items()}
         draws = {}
-        for name, logits in unit_logits(ppl, model, start, blank):
-            rng_key, u = ppl.uniform(rng_key, blank[name])
-            rng_key, draws[name] = ppl.flip(rng_key, u, logits + blank[name])
+        for name, size in model.sites.items():
+            wide = ppl.xp.zeros((chains, size), dtype=some.dtype)
+            if name == "x" and gaussian(model):
+                loc, scale = model.normal(ppl, start, blank)
+                rng_key, noise = ppl.normal(rng_key, wide)
+                draws[name] = loc + scale * noise
+            else:
+                rng_key, u = ppl.uniform(rng_key, wide)
+                rng_key, draws[name] = ppl.flip(rng_key, u, alone[name] + wide)
     zero = 0.0 * next(iter(draws.values()))[..., 0]
     rng_key, _, total, _ = ppl.loop(path.shape[0] - 1, step, (rng_key, draws, zero, zero))
     return rng_key, total

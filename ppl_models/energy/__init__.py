@@ -3,6 +3,6 @@
 from .boltzmann import BoltzmannMachine
 from .layered import DeepBoltzmannMachine
 from .rbm import RBM
-from .sites import free_energy
+from .sites import free_energy, summands
 
-__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "free_energy"]
+__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "free_energy", "summands"]

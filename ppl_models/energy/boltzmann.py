@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..language import Array, Language
 from ..networks import constant
-from .sites import binary_site, by_site, flat
+from .sites import binary_site, by_site, column_logits, flat
 
 Spins = Literal["binary", "ising"]
 
@@ -137,3 +137,11 @@ class BoltzmannMachine:
     def join(self, ppl: Language, values: Mapping[str, Array]) -> Array:
         """The sites' bits side by side, (..., units)."""
         return flat(ppl, self.sites, values)
+
+    def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Small couplings, and visible biases that fit each column alone."""
+        n, scale = self.num_units, self.temperature / (1.0 if self.spins == "binary" else 2.0)
+        bias = np.concatenate([column_logits(x) * scale, np.zeros(self.num_hidden)])
+        shape = (n, n) if self.edges is None else (len(self.edges),)
+        # Hidden units that start alike would stay alike.
+        return {"bias": bias, "coupling": (0.01 if self.num_hidden else 0.0) * rng.normal(size=shape)}

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from ..errors import InputError
 from ..language import Array, Language
 from ..networks import constant
-from .sites import binary_site
+from .sites import binary_site, column_logits
 
 
 @dataclass(frozen=True)
@@ -67,4 +69,11 @@ class DeepBoltzmannMachine:
             out = values[names[i - 1]] @ params[f"{site}.weight"] + out
         if i + 1 < len(names):
             out = values[names[i + 1]] @ params[f"{names[i + 1]}.weight"].mT + out
+        return out
+
+    def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Small couplings, and visible biases that fit each column alone."""
+        out = {f"{name}.bias": np.zeros(size) for name, size in self.sites.items()} | {"x.bias": column_logits(x)}
+        for (_, above), (name, size) in pairwise(self.sites.items()):
+            out[f"{name}.weight"] = 0.01 * rng.normal(size=(above, size))
         return out

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ..errors import InputError
 from ..language import Array, Language
 from ..networks import constant
-from .sites import binary_site
+from .sites import binary_site, column_logits
 
 Visible = Literal["bernoulli", "normal"]
 
@@ -97,3 +99,28 @@ class RBM:
         """Location and scale of Gaussian x given h, (..., data_dim)."""
         scale = params["x.scale"]
         return params["x.bias"] + scale * (self._centred(params, "h", values["h"]) @ params["weight"].mT), scale
+
+    def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Small couplings, visible biases that fit each column alone, and offsets at the means (Hinton 2012, section 8)."""
+        mean = np.asarray(x, float).mean(0)
+        out = {"weight": 0.01 * rng.normal(size=(self.data_dim, self.num_hidden)), "h.bias": np.zeros(self.num_hidden)}
+        if self.visible == "normal":
+            out |= {"x.bias": mean, "x.scale": np.maximum(np.asarray(x, float).std(0), 1e-3)}
+        else:
+            out["x.bias"] = column_logits(x)
+        return out | ({"x.offset": mean, "h.offset": np.full(self.num_hidden, 0.5)} if self.centred else {})
+
+    def recentred(
+        self, ppl: Language, params: Mapping[str, Array], x: Array, rate: float
+    ) -> dict[str, Array]:
+        """The offsets moved towards the means over rows x by `rate`, and biases that keep the law as it was."""
+        h = ppl.sigmoid(self.logits(ppl, params, {"x": x}, "h"))
+        x_step = rate * (x.sum(0) / x.shape[0] - params["x.offset"])
+        h_step = rate * (h.sum(0) / x.shape[0] - params["h.offset"])
+        scaled = x_step / params["x.scale"] if self.visible == "normal" else x_step
+        x_gain = params["weight"] @ h_step
+        return {
+            **params, "x.offset": params["x.offset"] + x_step, "h.offset": params["h.offset"] + h_step,
+            "x.bias": params["x.bias"] + (params["x.scale"] * x_gain if self.visible == "normal" else x_gain),
+            "h.bias": params["h.bias"] + scaled @ params["weight"],
+        }  # fmt: skip

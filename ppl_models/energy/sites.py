@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ..language import Array, Language
 
 
@@ -28,14 +30,27 @@ def by_site(sites: Mapping[str, int], units: Array) -> dict[str, Array]:
 
 
 def free_energy(ppl: Language, model: Any, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
-    """F = −log Σ exp(−E) over the sites not given, nats; these must be independent given the others.
+    """F = −log Σ exp(−E) over the sites not given, nats; these must be independent given the others."""
+    energy, logits = summands(ppl, model, params, values)
+    return energy - sum(ppl.softplus(part).sum(-1) for part in logits.values())
 
-    E is then of degree one in each of their bits: −F = −E with those bits zero + Σ softplus(their log odds).
+
+def summands(
+    ppl: Language, model: Any, params: Mapping[str, Array], values: Mapping[str, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """Of F = E₀ − Σ softplus(l): E at zero bits of the sites not given, and their log odds l by site.
+
+    So F is because E is of degree one in each of their bits. E₀ and l are linear in the parameters where E is.
     """
     some = next(iter(values.values()))
     absent = [name for name in model.sites if name not in values]
     blank = {name: ppl.xp.zeros_like(some[..., :1]) + ppl.xp.zeros(model.sites[name], dtype=some.dtype) for name in absent}
-    out = model.energy(ppl, params, {**blank, **values})
-    for name in absent:
-        out = out - ppl.softplus(model.logits(ppl, params, {**blank, **values}, name)).sum(-1)
-    return out
+    whole = {**blank, **values}
+    return model.energy(ppl, params, whole), {name: model.logits(ppl, params, whole, name) for name in absent}
+
+
+def column_logits(x: np.ndarray) -> np.ndarray:
+    """The log odds of each column's mean, as if one 0 and one 1 more had been seen."""
+    x = np.asarray(x, float)
+    mean = (x.sum(0) + 1) / (len(x) + 2)
+    return np.log(mean) - np.log1p(-mean)
