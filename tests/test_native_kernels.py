@@ -23,7 +23,8 @@ from inference.kernels.native._numpyro import EnergyKernel
 from inference.kernels.native._pyro import EnergyKernel as PyroEnergyKernel
 from ppl_models.energy import RBM
 
-from .test_kernels import MODELS, each_engine, parameters, target, words
+from .stationary import MODELS, parameters, target, words
+from .test_kernels import each_engine
 from .transition import index_of, states
 
 CHAINS, TESTS = 16_384, 60
