@@ -1,0 +1,134 @@
+"""Faults planted in the shipped kernels and energies, shapes intact, and whether the table of `stationary` finds them.
+
+`python -m tests.kernel_faults` lists them.
+"""
+
+import importlib
+import json
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS, ENERGY, LOG_Z = "inference/kernels", "ppl_models/energy", "inference/log_partition"
+
+
+class Fault(NamedTuple):
+    file: str
+    old: str
+    new: str
+    what: str
+
+    def plant(self, root: Path) -> None:
+        path = root / self.file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(self.old) == 1, f"{self.file}: '{self.old}' occurs {text.count(self.old)} times"
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+FAULTS = [
+    Fault(f"{KERNELS}/block_gibbs.py", "beta * self.model.logits(ppl, params, values, site)",
+          "self.model.logits(ppl, params, values, site)", "block Gibbs: β missing"),
+    Fault(f"{KERNELS}/block_gibbs.py", "        values |= drawn\n", "        values = {**state.values, **drawn}\n",
+          "block Gibbs: a colour that sees the others as they were"),
+    Fault(f"{KERNELS}/chromatic_gibbs.py", "taken = {colours[other] for other in near[unit]}", "taken = set()",
+          "colouring: neighbours of one colour"),
+    Fault(f"{KERNELS}/chromatic_gibbs.py", "logits = beta * self", "logits = self", "chromatic Gibbs: β missing"),
+    Fault(f"{KERNELS}/chromatic_gibbs.py", "prepared, units, group)", "prepared, self.model.join(ppl, state.values), group)",
+          "chromatic Gibbs: fields of the units as they were"),
+    Fault(f"{KERNELS}/sequential_gibbs.py", "fields + change[..., None]", "fields + 0.0 * change[..., None]",
+          "sequential Gibbs: stale fields within a block"),
+    Fault(f"{KERNELS}/sequential_gibbs.py", "row(beta) * fields", "fields", "sequential Gibbs: β missing"),
+    Fault(f"{KERNELS}/metropolis.py", "row(beta) * (1.0", "(1.0", "Metropolis: β missing"),
+    Fault(f"{KERNELS}/metropolis.py", "(1.0 - 2.0 * bit) * log_odds", "log_odds", "Metropolis: flips down priced as flips up"),
+    Fault(f"{KERNELS}/gibbs_with_gradients.py", " + log_q(ppl, backward, chosen) - log_q(ppl, forward, chosen)", "",
+          "Gibbs with gradients: the proposal's ratio forgotten"),
+    Fault(f"{KERNELS}/gibbs_with_gradients.py", "backward = gains(proposal) / 2", "backward = gains(values) / 2",
+          "Gibbs with gradients: the way back proposed from here"),
+    Fault(f"{KERNELS}/gibbs_with_gradients.py", "return -row(beta) * model", "return -1.0 * model",
+          "Gibbs with gradients: β missing"),
+    Fault(f"{KERNELS}/tempering.py", "        energy = model.energy(ppl, params, inner.values)\n",
+          "        from ppl_models.energy import free_energy\n"
+          "        energy = free_energy(ppl, model, params, {'x': inner.values['x']})\n",
+          "tempering: the marginal's energy in the swap"),
+    Fault(f"{KERNELS}/tempering.py", "(betas[:-1] - betas[1:])[:, None]", "(betas[1:] - betas[:-1])[:, None]",
+          "tempering: swaps the wrong way"),
+    Fault(f"{KERNELS}/tempering.py", "params, betas[:, None, None])", "params, 0 * betas[:, None, None] + 1.0)",
+          "tempering: every replica at β = 1"),
+    Fault(f"{KERNELS}/state.py", "    rng_key, u = ppl.uniform(rng_key, logits)\n    return ppl.flip(rng_key, u, logits)",
+          "    _, u = ppl.uniform(rng_key, logits)\n    return ppl.flip(rng_key, u, logits)", "a key used twice"),
+    Fault(f"{ENERGY}/boltzmann.py", "            return below + below.mT\n", "            return 2.0 * (below + below.mT)\n",
+          "dense machine: couplings doubled in the fields"),
+    Fault(f"{ENERGY}/boltzmann.py", '"bias": params["bias"] * self._step}', '"bias": params["bias"]}',
+          "machine: biases without temperature or spin"),
+    Fault(f"{ENERGY}/layered.py", "if i + 1 < len(names):", "if i == 0:", "deep machine: a middle layer that hears only one side"),
+    Fault(f"{ENERGY}/rbm.py", 'return self._centred(params, "h", values["h"]) @ params["weight"].mT + params["x.bias"]',
+          'return values["h"] @ params["weight"].mT + params["x.bias"]', "centred machine: the hidden offset forgotten"),
+    Fault(f"{LOG_Z}/annealed.py", "between(path[k + 1]))", "between(path[k]))", "annealing: a sweep behind its weight"),
+    Fault(f"{LOG_Z}/annealed.py", "free_at(path[k], found) - free_at(path[k + 1], found) - lost",
+          "free_at(path[0], found) - free_at(path[k + 1], found) - lost", "annealing: every ratio from the start"),
+]  # fmt: skip
+
+
+def copy(root: Path) -> None:
+    """The packages and the table, without compiled files."""
+    for name in ("ppl_models", "inference"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests").mkdir()
+    for name in ("__init__.py", "catalogue.py", "kernel_faults.py", "stationary.py", "transition.py"):
+        shutil.copy(ROOT / "tests" / name, root / "tests" / name)
+
+
+def table() -> dict[str, object]:
+    """The table on freshly loaded sources, on Pyro, which compiles nothing: the first case that is wrong, and by how much."""
+    fresh = ("ppl_models", "inference")
+    for name in [n for n in sys.modules if n.partition(".")[0] in fresh or n in ("tests.stationary", "tests.transition")]:
+        del sys.modules[name]
+    for name in [n for n in sys.modules if n == "tests.catalogue"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    stationary = importlib.import_module("tests.stationary")
+    assert Path(sys.modules["inference"].__file__ or "").is_relative_to(Path.cwd())
+    kernels = sys.modules["inference.kernels"]
+    cases = {f"{kernel} on {model}": (stationary.transition, kernel, model, 0.3, "pyro") for kernel, model in stationary.CASES}
+    for inner in (kernels.BlockGibbs, kernels.GibbsWithGradients):
+        for parity in (0, 1):
+            cases[f"tempering of {inner.__name__}, parity {parity}"] = (stationary.tempered, inner, parity, "pyro")
+    for name, (work, *arguments) in cases.items():
+        try:
+            pi, T = work(*arguments)
+        except Exception:  # a fault that breaks a run is not one that the law finds
+            return {"case": name, "error": traceback.format_exc(limit=-2)}
+        gap = max(float(np.abs(pi @ T - pi).max()), float(np.abs(T.sum(1) - 1).max()))
+        if not gap < 1e-12:
+            return {"case": name, "gap": gap}
+    for name in stationary.PAIRS:
+        total, mean_weight, ratio = stationary.annealed_ratio(name, "pyro")
+        gap = max(abs(total - 1), abs(mean_weight / ratio - 1))
+        if not gap < 1e-12:
+            return {"case": f"annealing of {name}", "gap": gap}
+    return {}
+
+
+def run() -> None:
+    """In a copy of the tree: one line for the sound code and one for each fault."""
+    print(json.dumps({"fault": None, **table()}), flush=True)
+    for fault in FAULTS:
+        path = Path(fault.file)
+        sound = path.read_text(encoding="utf-8")
+        fault.plant(Path.cwd())
+        print(json.dumps({"fault": fault.what, **table()}), flush=True)
+        path.write_text(sound, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["run"]:
+        sys.dont_write_bytecode = True
+        run()
+    else:
+        for fault in FAULTS:
+            print(f"{fault.file:40} {fault.what}")
