@@ -19,7 +19,7 @@ from ..data import prepare
 from ..kernels import Tempering
 from ..log_partition.annealed import kernel as default_kernel
 from ..manifest import manifest
-from .objective import Method, Objective
+from .objective import Method, Objective, constrained, unconstrained
 
 __all__ = ["EnergyFit", "Method", "Objective", "fit_energy"]
 
@@ -90,7 +90,7 @@ def fit_energy(
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
         state = begin(words, objective, chains, rng, shared) if objective.persistent else None
-        carry = trainer.start(opt, {name: shared.array(np.asarray(v, dtype)) for name, v in values.items()}, state, seed)
+        carry = trainer.start(opt, {name: shared.array(np.asarray(v, dtype)) for name, v in unconstrained(values).items()}, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
         steps = len(rows.x) // min(batch, len(rows.x))
         for number in range(1, epochs + 1):
@@ -102,7 +102,7 @@ def fit_energy(
             history.append({"epoch": number, "seconds": sum(timings) * steps, "objective": float(told["objective"].mean())})
             if any([callback(history[-1]) for callback in callbacks]):
                 break
-        params = shared.to_numpy(carry.params)
+        params = shared.to_numpy(constrained(words, carry.params))
         last = None if carry.chains is None else shared.to_numpy(first(objective, carry.chains.values))
     facts = {"device": where, "seed": seed, "epochs": len(history), "batch": batch, "chains": chains, "sweeps": sweeps,
              "lr": lr, "method": method, "dtype": dtype, "kernel": type(objective.kernel).__name__}  # fmt: skip

@@ -10,7 +10,7 @@ import optax
 from jax import lax, random
 
 from ..kernels import _numpyro as words
-from .objective import Objective
+from .objective import Objective, recentred
 
 
 class Carry(NamedTuple):
@@ -41,7 +41,7 @@ def epoch(objective: Objective, opt: Any, batch: int, centring: float) -> Any:
         updates, state = opt.update(slopes, carry.optimiser, carry.params)
         params = optax.apply_updates(carry.params, updates)
         if centring:
-            params = objective.model.recentred(words, params, x, centring)
+            params = recentred(words, objective.model, params, x, centring)
         return Carry(params, state, chains if objective.persistent else None, rng_key), told
 
     def run(carry: Carry, rows: Any) -> tuple[Carry, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..kernels import _pyro as words
-from .objective import Objective
+from .objective import Objective, recentred
 
 
 class Carry(NamedTuple):
@@ -44,7 +44,7 @@ def epoch(objective: Objective, opt: Any, batch: int, centring: float) -> Any:
                 value.grad = None if name.endswith(".offset") else slopes[name]
             carry.optimiser.step()
             if centring:
-                for name, value in objective.model.recentred(words, params, x, centring).items():
+                for name, value in recentred(words, objective.model, params, x, centring).items():
                     params[name].copy_(value)
             chains = chains if objective.persistent else None
             for name, value in say.items():

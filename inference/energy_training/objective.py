@@ -50,7 +50,11 @@ class Objective:
         return self.method == "pcd"
 
     def step(self, ppl: Any, rng_key: Any, params: Any, chains: Any, x: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """The next key, the chains after their sweeps, −∂ of the objective, and what to tell: nats per datum."""
+        """The next key, the chains after their sweeps, −∂ of the objective, and what to tell: nats per datum.
+
+        `params` and the slopes are in the coordinates that training moves in; see `constrained`.
+        """
+        free_params, params = params, constrained(ppl, params)
         rng_key, positive = self.positive(ppl, rng_key, params, x)
         if self.method in ("cd", "pcd"):
             start = chains if self.persistent else State(rng_key, self.from_rows(ppl, positive, x))
@@ -58,7 +62,8 @@ class Objective:
             rng_key = chains.rng_key
         negative = self.negative(chains)
 
-        def loss(params: Any) -> Any:
+        def loss(free_params: Any) -> Any:
+            params = constrained(ppl, free_params)
             if self.method == "pseudo-likelihood":
                 logits = self.model.logits(ppl, self.model.prepared(ppl, params), x)
                 return ppl.softplus((1.0 - 2.0 * x) * logits).sum(-1).mean()
@@ -67,8 +72,8 @@ class Objective:
                 return up + self.log_partition(ppl, params, x)
             return up - free(ppl, self.model, params, negative).mean()
 
-        slopes = ppl.grad(loss, params)
-        told = {"objective": -loss(params)}
+        slopes = ppl.grad(loss, free_params)
+        told = {"objective": -loss(free_params)}
         return rng_key, chains, slopes, told
 
     def positive(self, ppl: Any, rng_key: Any, params: Any, x: Any) -> tuple[Any, dict[str, Any]]:
@@ -109,6 +114,22 @@ class Objective:
         states = by_name(self.model, kept, bits(0, 2**units, units))
         values = {name: ppl.constant(np.asarray(v), like) for name, v in states.items()}
         return ppl.logsumexp(-free(ppl, self.model, params, values))
+
+
+def constrained(ppl: Any, free_params: Any) -> dict[str, Any]:
+    """The parameters: scales are the exponentials of what training moves, all others are what it moves."""
+    return {name: ppl.xp.exp(value) if name.endswith(".scale") else value for name, value in free_params.items()}
+
+
+def unconstrained(params: Any) -> dict[str, np.ndarray]:
+    """The inverse of `constrained`, of NumPy arrays."""
+    return {name: np.log(value) if name.endswith(".scale") else np.asarray(value) for name, value in params.items()}
+
+
+def recentred(ppl: Any, model: Any, free_params: Any, x: Any, rate: float) -> dict[str, Any]:
+    """A centred model's offsets moved towards the means of x, the law kept."""
+    moved = model.recentred(ppl, constrained(ppl, free_params), x, rate)
+    return {name: value if name.endswith(".scale") else moved[name] for name, value in free_params.items()}
 
 
 def mean_field(ppl: Any, model: Any, params: Any, x: Any, steps: int) -> dict[str, Any]:
