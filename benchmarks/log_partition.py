@@ -54,6 +54,7 @@ def machine(name: str) -> tuple[RBM, dict[str, np.ndarray]]:
 
 
 def small(seed: int) -> dict[str, np.ndarray]:
+    """Standard normal parameters of `SMALL`."""
     rng = np.random.default_rng(seed)
     return {"weight": rng.normal(size=(8, 6)), "x.bias": rng.normal(size=8), "h.bias": rng.normal(size=6)}
 
@@ -105,6 +106,7 @@ def work(stages: Stages, setup: Setup) -> dict[str, Any]:
 
 
 def logsum(x: np.ndarray) -> float:
+    """log Σ exp."""
     return float(np.logaddexp.reduce(x))
 
 

@@ -33,6 +33,9 @@ Likelihood = Annotated[str | None, typer.Option(help=LIKELIHOODS)]
 Binarise = Annotated[str | None, typer.Option(help="none, threshold, static or dynamic; the data set's own if left out.")]
 Heldout = Annotated[str | None, typer.Option(help="A file of held-out rows, for your own data.")]
 DataDir = Annotated[str | None, typer.Option(help="Where data sets lie; else PPL_DATA_DIR, else a cache.")]
+METHODS = ("svi, em, cavi, mcmc, or pcd, cd, exact, pseudo-likelihood of an energy, where the model has it; "
+           "the first that it has.")  # fmt: skip
+Method = Annotated[str | None, typer.Option(help=METHODS)]
 Batch = Annotated[int | None, typer.Option(help="Rows a step; 128 if left out.")]
 Lr = Annotated[float, typer.Option(help="Adam's step size.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
@@ -68,7 +71,7 @@ def list_(
 @app.command()
 def fit(
     model: Model, data: Data = "digits", engine: Engine = "numpyro",
-    method: Annotated[str | None, typer.Option(help="svi, em, cavi or mcmc, where the model has it; the first it has.")] = None,
+    method: Method = None,
     estimator: Annotated[str | None, typer.Option(help="A gradient estimator; chosen for each site if left out.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows: 30; EM stops by itself.")] = None,
     batch: Batch = None, lr: Lr = 1e-3, seed: Seed = 0,
@@ -79,6 +82,8 @@ def fit(
     anneal: Annotated[int, typer.Option(help="Epochs over which that weight rises from 0.")] = 0,
     alternate: Annotated[bool, typer.Option("--alternate", help="Move guide and model in turn.")] = False,
     labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
+    chains: Annotated[int | None, typer.Option(help="Persistent chains of an energy: 100 if left out.")] = None,
+    sweeps: Annotated[int | None, typer.Option(help="Sweeps of an energy's chains a step: 1 if left out.")] = None,
     evaluate: Annotated[int | None, typer.Option(help="Importance samples of log p(x); 100 with --out, else none.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
     data_dir: DataDir = None, device: Device = None, dtype: Dtype = "float32", out: Out = None,
@@ -96,7 +101,7 @@ def fit(
     options: dict[str, Any] = {
         "estimator": estimator, "batch": batch, "lr": lr, "restarts": restarts, "patience": patience,
         "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
-        "dtype": dtype,
+        "dtype": dtype, "chains": chains, "sweeps": sweeps,
     }  # fmt: skip
     if (values := sweep(model, source.settings)) is not None:
         told = fit_each(source, *values, method, epochs, evaluate, options, out)

@@ -65,6 +65,31 @@ def sweep(rows: Sequence[Row], key: str, bounds: Mapping[str, str]) -> Figure | 
     return figure
 
 
+def objective(history: Sequence[Row]) -> Figure | None:
+    """The objective by epoch."""
+    rows = [row for row in history if not math.isnan(finite(row.get("objective")))]
+    if not rows:
+        return None
+    figure = canvas(3.0)
+    axes = figure.subplots()
+    look = Look(0)
+    axes.plot([row["epoch"] for row in rows], [row["objective"] for row in rows], color=look.colour, linewidth=1.6)
+    axes.set(xlabel="epochs", ylabel="objective, nats per datum")
+    return figure
+
+
+def energies(values: np.ndarray) -> Figure | None:
+    """A histogram of energies."""
+    values = _numbers(values)
+    if values.size < 2 or not np.isfinite(values).all():
+        return None
+    figure = canvas(3.0)
+    axes = figure.subplots()
+    axes.hist(values, bins=40, color=Look(0).colour)
+    axes.set(xlabel="energy, nats", ylabel="chains")
+    return figure
+
+
 def _numbers(value: Any) -> np.ndarray:
     """As one row of floats; nan for null."""
     return np.array([np.nan if v is None else v for v in np.atleast_1d(np.asarray(value, object)).ravel()], float)

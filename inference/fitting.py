@@ -15,7 +15,7 @@ def fit_one(
 ) -> dict[str, Any]:
     """One fit: its results, and its directory where one is asked for."""
     from . import runs
-    from .methods import check_method, check_options, samples_of
+    from .methods import ENERGY, ENERGY_ONLY, check_method, check_options, samples_of
 
     declaration, rows = source.open()
     method = check_method(declaration, source.model, method)
@@ -23,6 +23,9 @@ def fit_one(
     samples = samples_of(declaration, source.model, samples, kept=out is not None)
     if method == "mcmc":
         return draw(source, declaration, rows, epochs, options, out)
+    if method in ENERGY:
+        return fit_energy(source, declaration, rows, method, epochs, options, out)
+    options = {name: value for name, value in options.items() if name not in ENERGY_ONLY}
     given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
     with Progress(30 if epochs is None else epochs, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
@@ -76,6 +79,24 @@ def fit_each(
         write(out / "report.html", sweep_report(rows, key, strict(told)))
         write(out / "results.json", to_json(told))
         write(out / "run.json", to_json({"command": command(), **shared["manifest"]}))
+        note(f"written to {out}")
+    return told
+
+
+def fit_energy(
+    source: Any, declaration: Any, rows: Any, method: str, epochs: int | None, options: dict[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """An energy: trained, judged by a likelihood with both its sides, and kept where a directory is asked for."""
+    from . import energy_runs as runs
+
+    note(rows.card)
+    with Progress(30 if epochs is None else epochs, rows.card) as progress:
+        shown = [progress, *([History(out)] if out else [])]
+        found = runs.train(source, declaration, rows, method, epochs, shown, options)
+    note(f"device: {found.manifest['device']}, {options['dtype']}")
+    told = runs.results(found, source, command(), runs.judged(found, source.seed, source.device))
+    if out:
+        runs.store(out, found, told, source, source.seed)
         note(f"written to {out}")
     return told
 

@@ -13,8 +13,15 @@ METHODS: dict[str, tuple[tuple[str, ...], str]] = {
     "em": (("expected", "maximise"), "expectation maximisation"),
     "cavi": (("expected", "maximise", "model"), "mean-field coordinate ascent"),
     "mcmc": (("model",), "the libraries' No-U-Turn sampler"),
+    "pcd": (("energy",), "persistent contrastive divergence"),
+    "cd": (("energy",), "contrastive divergence"),
+    "exact": (("energy",), "the likelihood's own gradient, all states enumerated"),
+    "pseudo-likelihood": (("energy", "prepared"), "each unit given the others"),
 }
 
+
+#: How energies are fitted.
+ENERGY = ("pcd", "cd", "exact", "pseudo-likelihood")
 
 #: What a catalogue name stands for beyond its declaration: how it is trained.
 PRESETS: dict[str, dict[str, Any]] = {"iwae": {"bound": "iwae"}}
@@ -41,11 +48,22 @@ SVI_ONLY: dict[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 
+#: What only energies take.
+ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps"}
+
+
 def check_options(method: str, options: Mapping[str, Any]) -> None:
     """Raise `InputError` naming the first option that the method has no use for."""
     for name, (flag, default) in SVI_ONLY.items():
+        if method in ENERGY and name in ("batch", "lr"):
+            continue
         if method != "svi" and options.get(name, default) != default:
             raise InputError(f"{flag} is for --method svi and this fit is by {method}; leave one of them out.")
+    for name, flag in ENERGY_ONLY.items():
+        if method not in ENERGY and options.get(name) is not None:
+            raise InputError(f"{flag} is for energies and this fit is by {method}; leave it out.")
+    if method in ENERGY and options.get("restarts", 1) != 1:
+        raise InputError(f"--restarts is not for {method}, which keeps chains instead; leave it out.")
 
 
 def samples_of(declaration: Any, name: str, asked: int | None, kept: bool) -> int:
@@ -54,7 +72,7 @@ def samples_of(declaration: Any, name: str, asked: int | None, kept: bool) -> in
     Raises:
         InputError: A number below 0, or any where p(x) of one row is not defined.
     """
-    local = hasattr(declaration, "model") and not getattr(declaration, "bayesian", False)
+    local = hasattr(declaration, "guide") and not getattr(declaration, "bayesian", False)
     if asked is None:
         return 100 if kept and local else 0
     if asked < 0:

@@ -63,6 +63,36 @@ def fit_report(
     return _render(results, _likelihood(found) + numbers + _facts(results), page, pictures, image_shape)
 
 
+def energy_report(
+    results: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    pictures: Mapping[str, np.ndarray],
+    image_shape: tuple[int, int] | None,
+    energies: np.ndarray,
+) -> str:
+    """The page of `ppl fit` of an energy; `energies` are those of states that its chains reached."""
+    base, judged = results.get("baseline") or {}, results.get("likelihood") or {}
+    sides = judged.get("sides") or {}
+    how = "enumerated" if judged.get("kind") == "enumerated" else (
+        f"annealed; log p(x) by forward runs {number(sides.get('optimistic'))}, which flatter, by reverse runs from chains "
+        f"{number(sides.get('approximate'))}"
+    )  # fmt: skip
+    numbers = [
+        (f"Held-out {judged.get('bound') or 'log p(x)'}", nats(results.get("heldout_log_likelihood"), " nats per datum")),
+        ("log Z", f"{nats(judged.get('log_partition'), ' nats')}, {how}, at β = 1" if judged else "–"),
+        (f"Baseline: {base.get('name') or '–'}", nats(base.get("value"), " nats per datum")),
+        ("Method", str(results.get("method") or "–")),
+        ("One step", seconds(results.get("seconds_per_step"))),
+    ]
+    page = [("Training", _ENERGY, plots.svg(fit_plots.objective, history)),
+            ("Energies", _ENERGIES, plots.svg(fit_plots.energies, energies))]  # fmt: skip
+    return _render(results, numbers + _facts(results), page, pictures, image_shape)
+
+
+_ENERGY = "What training followed, the mean of each epoch; unless exact it is a difference of free energies and no likelihood."
+_ENERGIES = "E of the states of 500 chains: two hills that nothing joins would be a sign of chains that do not mix."
+
+
 def sweep_report(rows: Sequence[Mapping[str, Any]], key: str, results: Mapping[str, Any]) -> str:
     """The page of several fits that differ in one setting.
 
@@ -297,7 +327,8 @@ def _pictures(pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] |
         pair = np.stack([found.pop("data")[:count], found.pop("reconstructions")[:count]])
         drawn, how = _sheet(pair, image_shape)
         shown.append(_picture("Data and their reconstructions", drawn, f"Above, data; below, reconstructions{how}"))
-    for name, title in (("data", "Data"), ("reconstructions", "Reconstructions"), ("samples", "Samples of the model")):
+    for name, title in (("data", "Data"), ("reconstructions", "Reconstructions"), ("samples", "Samples of the model"),
+                        ("filters", "Couplings of the hidden units that weigh most")):
         if name in found:
             drawn, how = _sheet(found[name][None, :_MOST_PICTURES], image_shape)
             shown.append(_picture(title, drawn, how.lstrip(". ")))

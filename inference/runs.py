@@ -17,7 +17,7 @@ from .callables import as_bound, inputs_of
 from .data import describe
 from .em import floor_sentence
 from .files import load_params, save_params, strict, to_json, write
-from .settings import declare, takes_binary
+from .settings import declare, is_energy, takes_binary
 from .svi import Fit
 
 #: Iterations of EM and coordinate ascent where --epochs is left out: they stop by themselves.
@@ -50,8 +50,10 @@ class Source:
         if self.device not in (None, "cpu", "cuda"):
             raise InputError(f"expected --device cpu or cuda, got '{self.device}'; choose one of those or leave it out.")
         # A data set's own binarisation is for models that score binary data.
-        binary = takes_binary(self.model, self.likelihood)
+        binary = takes_binary(self.model, self.likelihood, self.settings)
         chosen = self.binarise if self.binarise is not None else "none" if self.data in DATASETS and not binary else None
+        if chosen is None and self.data == "mnist" and is_energy(self.model):
+            chosen = "static"  # an energy's rows are bits, drawn once
         missing = any(setting.lower() in ("missing=true", "missing=1") for setting in self.settings)
         rows = load(self.data, binarise=chosen, data_dir=self.data_dir, heldout=self.heldout, missing=missing)  # type: ignore[arg-type]
         classes = rows.num_classes if rows.y is not None else None
@@ -140,7 +142,7 @@ def reopen(folder: Path, data_dir: str | None = None) -> Fit:
         raise InputError(f"{folder / 'run.json'} is not that of a fit ({error}); fit again with --out.") from None
     declaration, rows = source.open()
     params = load_params(folder / "params.safetensors")
-    bound: Any = as_bound(declaration, source.engine, len(rows.x)) if hasattr(declaration, "model") else None
+    bound: Any = as_bound(declaration, source.engine, len(rows.x)) if hasattr(declaration, "guide") else None
     manifest = {name: value for name, value in kept.items() if name not in ("command", "source")}
     return Fit(declaration, bound, source.engine, rows, params, [], None, None, None, 0.0, 0.0, [], "", manifest)
 

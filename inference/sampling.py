@@ -33,11 +33,30 @@ def sample(
     check_settings(seed=seed)
     check_archive(out, overwrite)
     found = reopen(run, data_dir)
+    if hasattr(found.model, "energy"):
+        return of_energy(found, run, num, label, seed)
     drawn = generate(found, num, condition=condition(found, num, label), seed=seed)
     arrays = {name: np.asarray(value) for name, value in {"x": drawn.draw, "mean": drawn.mean, **drawn.latents}.items()}
     told = {
         "verdict_sentence": f"Drew {num} rows of {arrays['x'].shape[-1]} columns from the {found.engine} fit in {run}.",
         "run": str(run), "num": num, "seed": seed, "label": label, "sites": {name: list(v.shape) for name, v in arrays.items()},
+        "mean": float(arrays["x"].mean()),
+    }  # fmt: skip
+    return told, arrays
+
+
+def of_energy(
+    found: Any, run: Path, num: int, label: int | None, seed: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """States of chains 1,000 sweeps after those that the run keeps."""
+    from .energy_runs import drawn, from_run
+
+    if label is not None:
+        raise InputError(f"{type(found.model).__name__} is not conditional on a label; leave out --label.")
+    arrays = drawn(from_run(found, run), num, 1000, seed)
+    told = {
+        "verdict_sentence": f"Drew {num} rows of {arrays['x'].shape[-1]} columns by chains of the {found.engine} fit in {run}.",
+        "run": str(run), "num": num, "seed": seed, "label": None, "sites": {name: list(v.shape) for name, v in arrays.items()},
         "mean": float(arrays["x"].mean()),
     }  # fmt: skip
     return told, arrays

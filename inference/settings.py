@@ -123,8 +123,15 @@ def parse_likelihood(text: str) -> Any:
     raise InputError(f"likelihood {name} takes no argument, got '{argument}'; write --likelihood {name}.")
 
 
-def takes_binary(name: str, likelihood: str | None) -> bool:
+def is_energy(name: str) -> bool:
+    """Whether the model is declared by an energy."""
+    return hasattr(CATALOGUE[known_model(name)][0], "energy")
+
+
+def takes_binary(name: str, likelihood: str | None, settings: Sequence[str] = ()) -> bool:
     """Whether the model scores binary data, so that a data set's own binarisation is wanted."""
     cls, _ = CATALOGUE[known_model(name)]
     default = next((f.default for f in fields(cls) if f.name == "likelihood"), None)
+    if is_energy(name):
+        return "visible=normal" not in settings
     return isinstance(default if likelihood is None else parse_likelihood(likelihood), Bernoulli)

@@ -108,7 +108,11 @@ def test_the_schedule_of_salakhutdinov_and_murray():
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"betas": [0.0, 0.5]}, "from 0 to 1"), ({"betas": [0.0, 0.7, 0.6, 1.0]}, "rise"), ({"base": {"weight": 0.0}}, "'weight'")],
+    [
+        ({"betas": [0.0, 0.5]}, "from 0 to 1"),
+        ({"betas": [0.0, 0.7, 0.6, 1.0]}, "rise"),
+        ({"base": {"weight": 0.0}}, "'weight'"),
+    ],
 )
 def test_paths_that_lead_nowhere_are_refused(settings: dict, words: str):
     with pytest.raises(InputError, match=words):

@@ -90,7 +90,8 @@ def fit_energy(
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
         state = begin(words, objective, chains, rng, shared) if objective.persistent else None
-        carry = trainer.start(opt, {name: shared.array(np.asarray(v, dtype)) for name, v in unconstrained(values).items()}, state, seed)
+        begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
+        carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
         steps = len(rows.x) // min(batch, len(rows.x))
         for number in range(1, epochs + 1):

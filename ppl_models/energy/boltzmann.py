@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..language import Array, Language
+from ..likelihoods import Bernoulli
 from ..networks import constant
 from .sites import binary_site, by_site, column_logits, flat
 
@@ -59,6 +60,11 @@ class BoltzmannMachine:
     @property
     def num_units(self) -> int:
         return self.data_dim + self.num_hidden
+
+    @property
+    def likelihood(self) -> Bernoulli:
+        """How a visible unit by itself is scored, for the baseline of independent columns."""
+        return Bernoulli()
 
     @property
     def sites(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..language import Array, Language
+from ..likelihoods import Bernoulli
 from ..networks import constant
 from .sites import binary_site, column_logits
 
@@ -33,6 +34,11 @@ class DeepBoltzmannMachine:
     def __post_init__(self) -> None:
         if not self.hidden:
             raise InputError("expected at least one hidden layer, got none; set hidden=500,1000 or the like.")
+
+    @property
+    def likelihood(self) -> Bernoulli:
+        """How a visible unit by itself is scored, for the baseline of independent columns."""
+        return Bernoulli()
 
     @property
     def sites(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..language import Array, Language
+from ..likelihoods import Bernoulli, Likelihood, Normal
 from ..networks import constant
 from .sites import binary_site, column_logits
 
@@ -40,6 +41,11 @@ class RBM:
     def __post_init__(self) -> None:
         if self.visible not in ("bernoulli", "normal"):
             raise InputError(f"expected visible units bernoulli or normal, got '{self.visible}'; choose one of those.")
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """How a visible unit by itself is scored, for the baseline of independent columns."""
+        return Normal("per-dim") if self.visible == "normal" else Bernoulli()
 
     @property
     def sites(self) -> dict[str, int]:
