@@ -89,10 +89,10 @@ def fit_energy(
     """An energy: trained, judged by a likelihood with both its sides, and kept where a directory is asked for."""
     from . import energy_runs as runs
 
-    note(rows.card)
     with Progress(30 if epochs is None else epochs, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
         found = runs.train(source, declaration, rows, method, epochs, shown, options)
+    note(rows.card)
     note(f"device: {found.manifest['device']}, {options['dtype']}")
     told = runs.results(found, source, command(), runs.judged(found, source.seed, source.device))
     if out:
