@@ -6,12 +6,13 @@ from . import explore
 from .compare import Comparison, compare
 from .coordinate_ascent import coordinate_ascent
 from .em import em
+from .energy_training import EnergyFit, fit_energy
 from .estimators import DoublyReparameterised, Enumerate, LeaveOneOut, PathOnly, Pathwise, Relaxed, RunningMean, Score
 from .evaluate import Evaluation, evaluate
 from .gradients import probe
 from .mcmc import Draws, mcmc
 from .svi import Fit, fit
 
-__all__ = ["Comparison", "DoublyReparameterised", "Draws", "Enumerate", "Evaluation", "Fit", "LeaveOneOut", "PathOnly",
-           "Pathwise", "Relaxed", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate", "explore",
-           "fit", "mcmc", "probe"]  # fmt: skip
+__all__ = ["Comparison", "DoublyReparameterised", "Draws", "EnergyFit", "Enumerate", "Evaluation", "Fit", "LeaveOneOut",
+           "PathOnly", "Pathwise", "Relaxed", "RunningMean", "Score", "compare", "coordinate_ascent", "em", "evaluate",
+           "explore", "fit", "fit_energy", "mcmc", "probe"]  # fmt: skip

@@ -11,6 +11,7 @@ from ppl_models.datasets import DATASETS
 from ppl_models.language import ENGINES
 
 from .estimators import ESTIMATORS, STOCK
+from .kernels import KERNELS
 from .methods import PRESETS, methods
 
 
@@ -46,6 +47,16 @@ def estimators() -> list[dict[str, Any]]:
     return out
 
 
+def kernels() -> list[dict[str, Any]]:
+    """One row a kernel, from the first lines of its file and of its class."""
+    out = []
+    for name, cls in KERNELS.items():
+        summary = (getmodule(cls).__doc__ or "").splitlines()[0].rstrip(".")
+        transition = (getdoc(cls) or "").splitlines()[0]
+        out.append({"name": name, "engines": list(ENGINES), "summary": summary, "transition": transition})
+    return out
+
+
 def datasets() -> list[dict[str, Any]]:
     """One row a data set."""
     return [{"name": name, "engines": list(ENGINES), "summary": summary} for name, summary in DATASETS.items()]
@@ -54,7 +65,7 @@ def datasets() -> list[dict[str, Any]]:
 ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "models": models,
     "estimators": estimators,
-    "kernels": list,
+    "kernels": kernels,
     "datasets": datasets,
 }
 

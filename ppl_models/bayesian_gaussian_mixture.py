@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import InputError
 from .exponential_families import Dirichlet, NormalGamma, columns, kl
-from .gaussian_mixture import responsibilities
+from .gaussian_mixture import LOG2E, responsibilities
 from .kmeans import NUMPY, soft_clusters
 from .language import Array, Distribution, Language
 from .networks import constant, uniform
@@ -102,7 +102,7 @@ class BayesianGaussianMixture:
 
     def expected(self, ppl: Language, data: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
         """Statistics weighted by q(k), and the ELBO at that q(k): Σₙ log Σₖ exp E_q log p(xₙ, k) − KL(q ‖ p) of w, λ, μ."""
-        share, total = responsibilities(ppl, self._expected_log_joint(ppl, data))
+        share, total = responsibilities(ppl, self._expected_log_joint(ppl, data) * LOG2E)
         concentration, standard = self.posterior(ppl)
         weights_prior, components_prior = self._priors(ppl, 0 * data["centre"])
         weights = kl(ppl, Dirichlet(), Dirichlet().natural(ppl, concentration), weights_prior)

@@ -3,10 +3,22 @@
 from .block_gibbs import BlockGibbs
 from .chromatic_gibbs import ChromaticGibbs, coloured
 from .gibbs_with_gradients import GibbsWithGradients
+from .langevin import Langevin
 from .metropolis import Metropolis
 from .sequential_gibbs import SequentialGibbs
 from .state import Info, State
 from .tempering import Tempering
 
-__all__ = ["BlockGibbs", "ChromaticGibbs", "GibbsWithGradients", "Info", "Metropolis", "SequentialGibbs", "State",
-           "Tempering", "coloured"]  # fmt: skip
+#: Every kernel, by the name that `ppl list kernels` shows.
+KERNELS: dict[str, type] = {
+    "block-gibbs": BlockGibbs,
+    "chromatic-gibbs": ChromaticGibbs,
+    "sequential-gibbs": SequentialGibbs,
+    "metropolis": Metropolis,
+    "gibbs-with-gradients": GibbsWithGradients,
+    "tempering": Tempering,
+    "langevin": Langevin,
+}
+
+__all__ = ["KERNELS", "BlockGibbs", "ChromaticGibbs", "GibbsWithGradients", "Info", "Langevin", "Metropolis",
+           "SequentialGibbs", "State", "Tempering", "coloured"]  # fmt: skip

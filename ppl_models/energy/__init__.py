@@ -2,7 +2,8 @@
 
 from .boltzmann import BoltzmannMachine
 from .layered import DeepBoltzmannMachine
+from .neural import NeuralEnergy
 from .rbm import RBM
 from .sites import free_energy, summands
 
-__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "free_energy", "summands"]
+__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "NeuralEnergy", "free_energy", "summands"]
