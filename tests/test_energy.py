@@ -13,15 +13,16 @@ from numpyro import handlers
 from pyro import poutine
 from scipy.integrate import quad
 
+from inference.kernels import GibbsWithGradients, Langevin, State
 from inference.log_partition import exact, unnormalised
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine, free_energy
+from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine, NeuralEnergy, free_energy
 from ppl_models.language import language
 
 from .catalogue import ENGINES, close, shared
 from .catalogue import exact as session
 from .stationary import MODELS, energies, given, parameters, target, words
 from .test_kernels import each_engine
-from .transition import states
+from .transition import matrix, states
 
 NORMAL = RBM(2, 3, visible="normal")
 CENTRED = RBM(2, 3, visible="normal", centred=True)
@@ -192,3 +193,111 @@ def test_layers_and_their_neighbours():
     model = DeepBoltzmannMachine(4, (3, 2, 1))
     assert model.colours == (("h1", "h3"), ("x", "h2"))
     assert all(abs(list(model.sites).index(a) - list(model.sites).index(b)) == 2 for c in model.colours for a, b in pairwise(c))
+
+
+# --- neural energies --------------------------------------------------------------------------------------------------
+
+NEURAL = NeuralEnergy(3, (5,))
+REAL = NeuralEnergy(2, (5,), visible="normal")
+
+
+def neural_parameters(model: NeuralEnergy) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(2)
+    out = {}
+    for name, value in model.initial(rng.integers(0, 2, (9, model.data_dim)), rng).items():
+        out[name] = (1.5 if "weight" in name else 0.5) * rng.normal(size=np.shape(value))
+    return out | ({"base.scale": np.array([0.6, 1.4])} if model.visible == "normal" else {})
+
+
+def test_a_neural_energy_is_the_same_on_both_engines_and_has_the_base_it_says():
+    for model in (NEURAL, REAL):
+        params, x = neural_parameters(model), np.random.default_rng(0).normal(size=(4, model.data_dim))
+        found = []
+        for engine in ENGINES:
+            with session(engine):
+                array, held = shared(engine).array, {k: shared(engine).array(v) for k, v in params.items()}
+                found.append(np.asarray(model.energy(words(engine), held, {"x": array(x)})))
+                flat = held | {name: 0 * value for name, value in held.items() if name.startswith("net")}
+                base = np.asarray(model.energy(words(engine), flat, {"x": array(x)}))
+        close(*found, 1e-12)
+        hidden = np.tanh(x @ params["net.0.weight"] + params["net.0.bias"])
+        close(base - found[0], (hidden @ params["net.1.weight"] + params["net.1.bias"])[:, 0], 1e-12)
+
+
+@each_engine
+def test_a_neural_energy_over_bits_is_drawn_from_by_gibbs_with_gradients(engine: str):
+    """πT = π, where the gradient is only a first guess at what a flip does."""
+    with session(engine):
+        array, ppl = shared(engine).array, words(engine)
+        params = {name: array(value) for name, value in neural_parameters(NEURAL).items()}
+        kernel = GibbsWithGradients(NEURAL)
+        T = matrix(lambda ppl, state: kernel.step(ppl, state, params), ppl, array, NEURAL.sites)
+        pi = target(NEURAL, engine, params, 1.0)
+    close(T.sum(1), np.ones(8), 1e-12)
+    assert np.abs(pi @ T - pi).max() < 1e-12
+    flow = pi[:, None] * T
+    assert np.abs(flow - flow.T).max() < 1e-12
+
+
+@each_engine
+@pytest.mark.parametrize("beta", [1.0, 0.4])
+def test_langevin_is_in_detailed_balance(beta: float, engine: str):
+    """π(x) q(x'|x) a(x, x') = π(x') q(x|x') a(x', x) on random pairs, q and π from their formulas alone, to 1e-8."""
+    kernel, rng = Langevin(REAL, 0.3), np.random.default_rng(0)
+    with session(engine):
+        array, ppl = shared(engine).array, words(engine)
+        params = {name: array(value) for name, value in neural_parameters(REAL).items()}
+        here, there = ({"x": array(rng.normal(size=(50, 2)))} for _ in range(2))
+
+        def log_p(values: Any) -> np.ndarray:
+            return -beta * np.asarray(REAL.energy(ppl, params, values))
+
+        def slope(values: Any) -> np.ndarray:
+            out = np.zeros((50, 2))
+            for i in range(2):
+                step = np.zeros(2)
+                step[i] = 1e-5
+                ends = [np.asarray(values["x"]) + sign * step for sign in (1, -1)]
+                out[:, i] = (log_p({"x": array(ends[0])}) - log_p({"x": array(ends[1])})) / 2e-5
+            return out
+
+        def log_q(a: Any, b: Any) -> np.ndarray:
+            move = np.asarray(b["x"]) - np.asarray(a["x"]) - 0.3 * slope(a)
+            return -(move**2).sum(-1) / (4 * 0.3)
+
+        wanted = log_p(there) - log_p(here) + log_q(there, here) - log_q(here, there)
+        close(np.asarray(kernel.log_ratio(ppl, here, there, params, beta)), wanted, 1e-8)
+
+
+@each_engine
+def test_langevin_does_not_drift_from_exact_starts(engine: str):
+    """20,000 chains that start from the law (by rejection from the base) after 20 steps: means and squares within 5.5 s.e."""
+    kernel, count = Langevin(REAL, 0.2), 20_000
+    values = neural_parameters(REAL)
+    values["net.1.weight"] = 0.3 * values["net.1.weight"]
+    with session(engine):
+        array, ppl = shared(engine).array, words(engine)
+        params = {name: array(value) for name, value in values.items()}
+        flat = params | {name: 0 * value for name, value in params.items() if name.startswith("net")}
+        rng = np.random.default_rng(3)
+        x = values["base.loc"] + values["base.scale"] * rng.normal(size=(400_000, 2))
+        gain = np.asarray(REAL.energy(ppl, flat, {"x": array(x)})) - np.asarray(REAL.energy(ppl, params, {"x": array(x)}))
+        most = np.abs(values["net.1.weight"]).sum() + values["net.1.bias"].sum()
+        start = x[rng.random(len(x)) < np.exp(gain - most)][:count]
+        assert len(start) == count
+        step, state = ppl.program(one_step, kernel), State(ppl.seeded(0), {"x": array(start)})
+        taken = []
+        for _ in range(20):
+            state, info = step(state, params)
+            taken.append(float(np.asarray(info.accept_prob).mean()))
+        after = np.asarray(state.values["x"])
+    assert 0.3 < np.mean(taken) < 0.95
+    for power in (1, 2):
+        change = (after**power).mean(0) - (start**power).mean(0)
+        error = np.sqrt(((after**power).var(0) + (start**power).var(0)) / count)
+        assert (np.abs(change) < 5.5 * error).all()
+    assert np.abs(after - start).mean() > 0.5
+
+
+def one_step(ppl: Any, kernel: Any, state: Any, params: Any) -> Any:
+    return kernel.step(ppl, state, params)
