@@ -12,6 +12,7 @@ import numpy as np
 
 from ppl_models import InputError
 from ppl_models.datasets import DATASETS, Dataset
+from ppl_models.energy import column_logits, is_gaussian
 
 from . import estimate
 from .data import baseline, describe
@@ -57,16 +58,16 @@ def judged(found: EnergyFit, seed: int, device: str | None = None) -> Likelihood
         return None
     summed = len(hidden) < 2
     rows = unnormalised(model, found.params, x, engine=found.engine) if summed else bound_rows(found, x)
-    normal = getattr(model, "visible", "bernoulli") == "normal"
-    if not normal and sum(model.sites[name] for name in enumerated(model)) <= COUNTABLE:
+    if not is_gaussian(model) and sum(model.sites[name] for name in enumerated(model)) <= COUNTABLE:
         log_z = exact(model, found.params, found.engine)
         value = estimate.mean(rows - log_z)
         return Likelihood(value, "log p(x)" if summed else "mean field", Estimate(log_z, log_z, log_z), "enumerated", {})
-    base = {} if normal else {"x.bias": import_module("ppl_models.energy.sites").column_logits(found.data.x)}
-    shared: dict[str, Any] = {"engine": found.engine, "betas": STEPS, "seed": seed, "device": device}
-    forward = annealed(model, found.params, chains=RUNS, base={k: v for k, v in base.items() if k in found.params}, **shared)
+    rates = "x.bias" in found.params and not is_gaussian(model)
+    base = {"x.bias": column_logits(found.data.x)} if rates else {}
+    shared: dict[str, Any] = {"engine": found.engine, "betas": STEPS, "seed": seed, "base": base, "device": device}
+    forward = annealed(model, found.params, chains=RUNS, **shared)
     chains = drawn(found, RUNS, 100, seed) if found.chains is None else found.chains
-    reverse = annealed(model, found.params, draws=chains, base={k: v for k, v in base.items() if k in found.params}, **shared)
+    reverse = annealed(model, found.params, draws=chains, **shared)
     ends = (forward.log_partition.low, reverse.log_partition.high)
     middle, low, high = estimate.mean(rows)
     value = Estimate(middle - forward.log_partition.value, low - max(ends), high - min(ends))

@@ -15,7 +15,7 @@ from inference.log_partition import annealed, exact, unnormalised
 from inference.log_partition.annealed import kernel
 from ppl_models import InputError, NumericalError
 from ppl_models.datasets import Dataset
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine
+from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine, NeuralEnergy
 
 from .catalogue import close, shared
 from .catalogue import exact as session
@@ -210,6 +210,20 @@ def test_a_deep_machine_and_hidden_units_on_a_graph_learn(engine: str, table: An
         found = fit_energy(model, data, engine=engine, epochs=6, batch=200, lr=0.02, sweeps=5, chains=300)
         reached = log_likelihood(model, {key: value.astype(float) for key, value in found.params.items()}, data.heldout)
         assert reached > (alone + truth) / 2
+
+
+@each_engine
+@pytest.mark.parametrize("method", ["exact", "pcd"])
+def test_a_network_learns_the_table(method: Any, engine: str, table: Any):
+    """Within 0.05 nats of the truth's held-out log-likelihood, by chains of Gibbs with gradients or by enumeration."""
+    p, data = table
+    found = fit_energy(NeuralEnergy(8, (32,)), data, method=method, engine=engine, epochs=10, batch=200, lr=0.01, chains=300)
+    params = {key: value.astype(float) for key, value in found.params.items()}
+    truth = np.log(p)[(data.heldout @ 2.0 ** np.arange(8)[::-1]).astype(int)].mean()
+    reached = unnormalised(found.model, params, data.heldout, engine=engine).mean() - exact(found.model, params, engine)
+    assert abs(reached - truth) < 0.05
+    with pytest.raises(InputError, match="linear in its parameters, got NeuralEnergy"):
+        annealed(found.model, params, engine=engine)
 
 
 @each_engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from time import perf_counter
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from ppl_models import InputError, NumericalError
 from ppl_models.datasets import Dataset
+from ppl_models.energy import is_gaussian
 from ppl_models.language import check_engine
 
 from ..checks import check_settings
@@ -119,10 +120,8 @@ def as_bits(data: Dataset, model: Any, seed: int) -> Dataset:
     Raises:
         InputError: An entry is outside [0, 1].
     """
-    if getattr(model, "visible", "bernoulli") == "normal":
+    if is_gaussian(model):
         return data
-    from dataclasses import replace
-
     parts, rng = {}, np.random.default_rng(seed)
     for name in ("x", "heldout"):
         x = getattr(data, name)
@@ -142,7 +141,7 @@ def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator,
     lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
     values = {}
     for name, size in model.sites.items():
-        normal = name == "x" and getattr(model, "visible", "bernoulli") == "normal"
+        normal = name == "x" and is_gaussian(model)
         drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
         values[name] = shared.array(drawn)
     return kernel.init(ppl, ppl.seeded(0), values)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppl_models import InputError
+from ppl_models.energy import is_gaussian
 
 from .state import Info, State, always, bernoulli
 
@@ -39,7 +40,7 @@ class BlockGibbs:
             for site in colour:
                 if site in self.clamp:
                     continue
-                if site == "x" and getattr(self.model, "visible", "bernoulli") == "normal":
+                if site == "x" and is_gaussian(self.model):
                     loc, scale = self.model.normal(ppl, params, values)
                     rng_key, noise = ppl.normal(rng_key, loc)
                     drawn[site] = loc + scale * noise / beta**0.5

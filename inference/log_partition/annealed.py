@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ppl_models import InputError
-from ppl_models.energy import summands
+from ppl_models.energy import is_gaussian, summands
 from ppl_models.language import check_engine
 
 from ..estimate import Estimate
-from ..kernels import BlockGibbs, ChromaticGibbs, SequentialGibbs, State
+from ..kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, Langevin, SequentialGibbs, State
 
 Side = Literal["below", "above", "approximate"]
 
@@ -27,7 +27,7 @@ class Annealed:
         log_partition: log of the mean weight times Z₀, nats, with its 95 % interval by the delta method.
         side: On which side of log Z the estimate lies in expectation: "below" of forward runs, "above" of reverse runs from
             exact draws of p, "approximate" of reverse runs from draws of a chain, which bound nothing.
-        log_weights: log (w Z₀) of each chain, nats, (chains,); of reverse runs their negatives' reciprocals are averaged.
+        log_weights: What each chain by itself says of log Z, nats, (chains,): log (w Z₀), or backwards log (Z₀ / w).
         effective_samples: (Σ w)² / Σ w² of `chains`.
         log_start: log Z₀ of the start of the path, exact.
     """
@@ -77,11 +77,14 @@ def annealed(
         device: "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        InputError: The β do not rise from 0 to 1, or a base name is not a bias.
+        InputError: The β do not rise from 0 to 1, a base name is not a bias, or the energy is not linear in its parameters.
     """
     ladder = np.linspace(0, 1, betas + 1) if isinstance(betas, int) else np.asarray(betas, float)
     if ladder[0] != 0 or ladder[-1] != 1 or (np.diff(ladder) <= 0).any():
         raise InputError("expected inverse temperatures that rise from 0 to 1; give a number of steps, or use `schedule`.")
+    if not hasattr(model, "logits"):
+        raise InputError(f"expected an energy that is linear in its parameters, got {type(model).__name__}; annealing moves "
+                         "along those, so enumerate a small one by `exact`.")  # fmt: skip
     for name in base or {}:
         if name not in params or not name.endswith("bias"):
             raise InputError(f"expected biases as a base, got '{name}'; the model's are "
@@ -103,7 +106,7 @@ def annealed(
 
 def fixed(model: Any, name: str, value: Any, base: Any, shared: Any) -> Any:
     """Where a parameter starts: what shapes the space stays, couplings are off."""
-    if name.endswith(("offset", "scale")) or (name == "x.bias" and gaussian(model)):
+    if name.endswith(("offset", "scale")) or (name == "x.bias" and is_gaussian(model)):
         return value
     return 0.0 * value if base is None else shared.array(np.asarray(base)) + 0.0 * value
 
@@ -129,7 +132,7 @@ def uncoupled(ppl: Any, model: Any, params: Mapping[str, Any]) -> Any:
     """log Z of parameters without couplings: every unit by itself."""
     some = next(iter(params.values()))
     blank = {name: ppl.xp.zeros(size, dtype=some.dtype) for name, size in model.sites.items()}
-    if gaussian(model):
+    if is_gaussian(model):
         # ∫ exp(−½ ‖(x − b) / σ‖²) dx; at x = b what is left of E is that of the bits.
         blank |= {"x": params["x.bias"]}
         out = model.data_dim / 2 * np.log(2 * np.pi) + ppl.xp.log(params["x.scale"]).sum() - model.energy(ppl, params, blank)
@@ -140,25 +143,22 @@ def uncoupled(ppl: Any, model: Any, params: Mapping[str, Any]) -> Any:
     return out
 
 
-def gaussian(model: Any) -> bool:
-    """Whether the visible units are Gaussian."""
-    return getattr(model, "visible", "bernoulli") == "normal"
-
-
 def unit_logits(ppl: Any, model: Any, params: Mapping[str, Any], values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The log odds of the units of each site given the others, at these values."""
     if hasattr(model, "colours"):
-        names = [name for name in model.sites if not (name == "x" and gaussian(model))]
+        names = [name for name in model.sites if not (name == "x" and is_gaussian(model))]
         return [(name, model.logits(ppl, params, values, name)) for name in names]
     units = model.logits(ppl, model.prepared(ppl, params), model.join(ppl, values))
     return list(model.split(units).items())
 
 
 def kernel(model: Any) -> Any:
-    """A Gibbs sweep that suits the model's graph."""
+    """A Gibbs sweep that suits the model's graph; of a network, which has none, what its gradient guides."""
     if hasattr(model, "colours"):
         return BlockGibbs(model)
-    return SequentialGibbs(model) if model.edges is None else ChromaticGibbs(model)
+    if hasattr(model, "edges"):
+        return SequentialGibbs(model) if model.edges is None else ChromaticGibbs(model)
+    return Langevin(model) if is_gaussian(model) else GibbsWithGradients(model, flips=model.data_dim)
 
 
 def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any, path: Any, draws: Any) -> tuple[Any, Any]:
@@ -176,7 +176,7 @@ def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any,
         """Of F along the path: E₀ at the start, E₀ and log odds at the end."""
         given = {name: values[name] for name in kept}
         energy, logits = summands(ppl, model, end, given)
-        if gaussian(model):
+        if is_gaussian(model):
             return summands(ppl, model, start, given)[0], energy, logits
         # Without couplings E is affine in the bits: no product with a matrix of zeros.
         first = model.energy(ppl, start, blank) - sum((alone[name] * bits).sum(-1) for name, bits in given.items())
@@ -201,7 +201,7 @@ def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any,
         draws = {}
         for name, size in model.sites.items():
             wide = ppl.xp.zeros((chains, size), dtype=some.dtype)
-            if name == "x" and gaussian(model):
+            if name == "x" and is_gaussian(model):
                 loc, scale = model.normal(ppl, start, blank)
                 rng_key, noise = ppl.normal(rng_key, wide)
                 draws[name] = loc + scale * noise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ppl_models import InputError
-from ppl_models.energy import free_energy
+from ppl_models.energy import free_energy, is_gaussian
 from ppl_models.language import check_engine
 
 LARGEST = 30  # units enumerated: 2^30 states take minutes
@@ -45,8 +45,8 @@ def enumerated(model: Any) -> tuple[str, ...]:
     """The sites whose states are enumerated: the colour of fewer units, or all sites of a graph."""
     if not hasattr(model, "colours"):
         return tuple(model.sites)
-    if getattr(model, "visible", "bernoulli") == "normal":
-        raise InputError("expected binary units, got Gaussian visible ones; use `annealed`.")
+    if is_gaussian(model):
+        raise InputError("expected binary units, got Gaussian visible ones; use `annealed` on an RBM.")
     return min(model.colours, key=lambda colour: sum(model.sites[name] for name in colour))
 
 

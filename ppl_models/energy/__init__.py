@@ -4,6 +4,7 @@ from .boltzmann import BoltzmannMachine
 from .layered import DeepBoltzmannMachine
 from .neural import NeuralEnergy
 from .rbm import RBM
-from .sites import free_energy, summands
+from .sites import column_logits, free_energy, is_gaussian, summands
 
-__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "NeuralEnergy", "free_energy", "summands"]
+__all__ = ["RBM", "BoltzmannMachine", "DeepBoltzmannMachine", "NeuralEnergy", "column_logits", "free_energy",
+           "is_gaussian", "summands"]  # fmt: skip

@@ -49,6 +49,11 @@ def summands(
     return model.energy(ppl, params, whole), {name: model.logits(ppl, params, whole, name) for name in absent}
 
 
+def is_gaussian(model: Any) -> bool:
+    """Whether the visible units are real-valued and Gaussian by themselves, not bits."""
+    return getattr(model, "visible", "bernoulli") == "normal"
+
+
 def column_logits(x: np.ndarray) -> np.ndarray:
     """The log odds of each column's mean, as if one 0 and one 1 more had been seen."""
     x = np.asarray(x, float)
