@@ -72,9 +72,8 @@ class Objective:
                 return up + self.log_partition(ppl, params, x)
             return up - free(ppl, self.model, params, negative).mean()
 
-        slopes = ppl.grad(loss, free_params)
-        told = {"objective": -loss(free_params)}
-        return rng_key, chains, slopes, told
+        value, slopes = ppl.value_and_grad(loss, free_params)
+        return rng_key, chains, slopes, {"objective": -value}
 
     def positive(self, ppl: Any, rng_key: Any, params: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         """The rows, with what of their hidden units cannot be summed."""

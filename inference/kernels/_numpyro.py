@@ -12,13 +12,25 @@ from jax import lax, random
 
 from ppl_models._numpyro import gammaln, logsumexp, relu, sigmoid, softmax, softplus, stop_gradient, xp
 
+from . import threefry
+
 __all__ = ["gammaln", "logsumexp", "relu", "sigmoid", "softmax", "softplus", "stop_gradient", "xp"]
 
 
 def uniform(rng_key: Any, like: Any) -> tuple[Any, Any]:
-    """The next key, and uniform numbers in [0, 1), multiples of 2⁻²³, shaped and typed as `like`."""
+    """The next key, and uniform numbers in [0, 1), multiples of 2⁻²⁴ (float64: 2⁻⁵³), shaped and typed as `like`.
+
+    Of a Threefry key they are made of the words of `jax.random.bits`, which XLA does not fuse with what they are compared to.
+    """
     rng_key, use = random.split(rng_key)
-    return rng_key, random.uniform(use, like.shape, like.dtype)
+    if random.key_impl(use) != "threefry2x32" or like.dtype not in (xp.float32, xp.float64):
+        return rng_key, random.uniform(use, like.shape, like.dtype)
+    counter = lax.iota(xp.uint32, like.size).reshape(like.shape)
+    high, low = threefry.words(tuple(random.key_data(use)), (xp.zeros_like(counter), counter))
+    if like.dtype == xp.float64:
+        return rng_key, (high >> 5) * 2.0**-27 + (low >> 6) * 2.0**-53
+    # Signed on the way: few processors turn unsigned integers into floats in one instruction.
+    return rng_key, ((high ^ low) >> 8).astype(xp.int32).astype(xp.float32) * 2.0**-24
 
 
 def flip(rng_key: Any, u: Any, logits: Any) -> tuple[Any, Any]:
@@ -48,19 +60,34 @@ def loop(steps: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     return lax.fori_loop(0, steps, body, carry)
 
 
+def cut(x: Any, first: Any, size: int) -> Any:
+    """x[first : first + size], where `first` may be computed."""
+    return lax.dynamic_slice_in_dim(x, first, size)
+
+
+def paste(x: Any, first: Any, part: Any) -> Any:
+    """x with x[first : first + len(part)] = part; x itself is used up."""
+    return lax.dynamic_update_slice_in_dim(x, part, first, 0)
+
+
 def put(x: Any, index: Any, value: Any) -> Any:
-    """x with x[..., index] = value; x itself is used up."""
-    return x.at[..., index].set(value)
+    """x with x[index] = value; x itself is used up."""
+    return x.at[index].set(value)
 
 
 def copy(x: Any) -> Any:
-    """One that `put` may use up."""
+    """One that `put` and `paste` may use up."""
     return x
 
 
 def grad(f: Callable[[Any], Any], values: Any) -> Any:
     """∂ Σ f / ∂ each of the values by name."""
     return jax.grad(lambda values: f(values).sum())(values)
+
+
+def value_and_grad(f: Callable[[Any], Any], values: Any) -> tuple[Any, Any]:
+    """f, a single number, and ∂ f / ∂ each of the values by name."""
+    return jax.value_and_grad(f)(values)
 
 
 def constant(values: Any, like: Any) -> Any:
@@ -73,8 +100,7 @@ def one_hot(index: Any, size: int, like: Any) -> Any:
 
 
 def seeded(seed: int) -> Any:
-    """A key; XLA's own generator is faster on a CPU than the default one."""
-    return random.key(seed, impl="rbg")
+    return random.key(seed, impl="threefry2x32")
 
 
 @lru_cache(maxsize=64)

@@ -47,14 +47,25 @@ def loop(steps: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     return carry
 
 
+def cut(x: Any, first: int, size: int) -> Any:
+    """x[first : first + size]."""
+    return x[first : first + size]
+
+
+def paste(x: Any, first: int, part: Any) -> Any:
+    """x with x[first : first + len(part)] = part; x itself is used up."""
+    x[first : first + len(part)] = part
+    return x
+
+
 def put(x: Any, index: Any, value: Any) -> Any:
-    """x with x[..., index] = value; x itself is used up."""
-    x[..., index] = value
+    """x with x[index] = value; x itself is used up."""
+    x[index] = value
     return x
 
 
 def copy(x: Any) -> Any:
-    """One that `put` may use up."""
+    """One that `put` and `paste` may use up."""
     return x.clone()
 
 
@@ -63,6 +74,15 @@ def grad(f: Callable[[Any], Any], values: Any) -> Any:
     with torch.enable_grad():
         values = {name: value.detach().requires_grad_() for name, value in values.items()}
         return dict(zip(values, torch.autograd.grad(f(values).sum(), list(values.values())), strict=True))
+
+
+def value_and_grad(f: Callable[[Any], Any], values: Any) -> tuple[Any, Any]:
+    """f, a single number, and ∂ f / ∂ each of the values by name."""
+    with torch.enable_grad():
+        values = {name: value.detach().requires_grad_() for name, value in values.items()}
+        total = f(values)
+        slopes = torch.autograd.grad(total, list(values.values()), allow_unused=True, materialize_grads=True)
+    return total.detach(), dict(zip(values, slopes, strict=True))
 
 
 def constant(values: Any, like: Any) -> Any:

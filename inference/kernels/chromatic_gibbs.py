@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_models import InputError
 
-from .state import Info, State, always, bernoulli
+from .state import Info, State, always, bernoulli, by_columns, columns, row
 
 Edges = tuple[tuple[int, int], ...]
 
@@ -72,11 +72,11 @@ class ChromaticGibbs:
         return State(rng_key, dict(values))
 
     def step(self, ppl: Any, state: State, params: Any, beta: Any = 1.0) -> tuple[State, Info]:
-        rng_key, units = state.rng_key, ppl.copy(self.model.join(ppl, state.values))
+        rng_key, units = state.rng_key, columns(ppl, self.model, state.values)
         prepared = self.model.prepared(ppl, params)
         for group in self.groups:
-            logits = beta * self.model.logits(ppl, prepared, units, group)
-            rng_key, bits = bernoulli(ppl, rng_key, logits)
+            logits = self.model.columns(ppl, prepared, units, group)
+            rng_key, bits = bernoulli(ppl, rng_key, row(beta) * logits)
             units = ppl.put(units, group, bits)
-        values = self.model.split(units)
+        values = by_columns(ppl, self.model, units)
         return State(rng_key, values), always(ppl, values)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ppl_models import InputError
 
-from .state import Info, State, always, row
+from .state import Info, State, always, by_columns, columns, row
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,29 @@ class SequentialGibbs:
         return State(rng_key, dict(values))
 
     def step(self, ppl: Any, state: State, params: Any, beta: Any = 1.0) -> tuple[State, Info]:
-        model, rng_key = self.model, state.rng_key
-        units, prepared = ppl.copy(model.join(ppl, state.values)), model.prepared(ppl, params)
-        for first in range(0, model.num_units, self.block):
-            here = slice(first, min(first + self.block, model.num_units))
-            fields, old = model.logits(ppl, prepared, units, here), ppl.copy(units[..., here])
-            within, size = prepared["coupling"][here, here], here.stop - here.start
+        model = self.model
+        prepared, units = model.prepared(ppl, params), columns(ppl, model, state.values)
+        blocks, rest = divmod(model.num_units, self.block)
+
+        def scan(first: Any, carry: Any, size: int) -> Any:
+            rng_key, units = carry
+            here = {name: ppl.cut(value, first, size) for name, value in prepared.items()}
+            fields, old = model.columns(ppl, here, units), ppl.copy(ppl.cut(units, first, size))
+            within = ppl.cut(here["coupling"].mT, first, size).mT
             rng_key, u = ppl.uniform(rng_key, fields)
 
-            def draw(i: Any, carry: Any, old: Any = old, within: Any = within, u: Any = u) -> Any:
+            def draw(i: Any, carry: Any) -> Any:
                 rng_key, fields, bits = carry
-                rng_key, bit = ppl.flip(rng_key, u[..., i], row(beta) * fields[..., i])
-                change = model.spin(bit) - model.spin(old[..., i])
-                return rng_key, fields + change[..., None] * within[i], ppl.put(bits, i, bit)
+                rng_key, bit = ppl.flip(rng_key, u[i], row(beta) * fields[i])
+                change = model.spin(bit) - model.spin(old[i])
+                return rng_key, fields + within[i].reshape(size, *(1,) * change.ndim) * change, ppl.put(bits, i, bit)
 
             rng_key, _, bits = ppl.loop(size, draw, (rng_key, fields, ppl.copy(old)))
-            units = ppl.put(units, here, bits)
-        values = model.split(units)
+            return rng_key, ppl.paste(units, first, bits)
+
+        carry = state.rng_key, units
+        if blocks:
+            carry = ppl.loop(blocks, lambda block, carry: scan(self.block * block, carry, self.block), carry)
+        rng_key, units = scan(self.block * blocks, carry, rest) if rest else carry
+        values = by_columns(ppl, model, units)
         return State(rng_key, values), always(ppl, values)

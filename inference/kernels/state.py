@@ -38,3 +38,13 @@ def always(ppl: Any, values: Any) -> Info:
 def row(beta: Any) -> Any:
     """β of shape (…, 1), as it meets the units of a site, for numbers without that axis."""
     return beta if isinstance(beta, float) else beta[..., 0]
+
+
+def columns(ppl: Any, model: Any, values: Any) -> Any:
+    """All bits with the units in front, (units, …, chains), where one unit's in all chains lie side by side; to be used up."""
+    return ppl.copy(ppl.xp.moveaxis(model.join(ppl, values), -1, 0))
+
+
+def by_columns(ppl: Any, model: Any, units: Any) -> dict[str, Any]:
+    """The inverse of `columns`."""
+    return model.split(ppl.xp.moveaxis(units, 0, -1))

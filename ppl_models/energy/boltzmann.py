@@ -19,10 +19,11 @@ Spins = Literal["binary", "ising"]
 
 
 class Neighbours(NamedTuple):
-    """Of each unit, (units, degree), padded to the largest degree by unit 0 and an edge after the last."""
+    """Of each unit, (units, degree), padded to the largest degree by unit 0 and an edge after the last; `count` without."""
 
     unit: np.ndarray
     edge: np.ndarray
+    count: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,32 @@ class BoltzmannMachine:
         return ppl.xp.concat([params["coupling"], ppl.xp.zeros_like(params["bias"][:1])], axis=0)
 
     def prepared(self, ppl: Language, params: Mapping[str, Array]) -> dict[str, Array]:
-        """What `logits` reads, to be made once for many calls: couplings (units, units or degree) and biases, as log odds."""
+        """What `logits` and `columns` read, to be made once for many calls, as log odds.
+
+        Couplings (units, units or degree) and biases.
+        """
         dense = self.edges is None
         coupling = self.symmetric(ppl, params) if dense else self._padded(ppl, params)[self.neighbours.edge]
         return {"coupling": coupling * self._step, "bias": params["bias"] * self._step}
 
-    def logits(self, ppl: Language, prepared: Mapping[str, Array], units: Array, which: Any = slice(None)) -> Array:
-        """log p(bit = 1 | the others) − log p(bit = 0 | the others) of some of the flat bits (..., units), or of one."""
-        s = self.spin(units)
+    def logits(self, ppl: Language, prepared: Mapping[str, Array], units: Array) -> Array:
+        """log p(bit = 1 | the others) − log p(bit = 0 | the others) of the flat bits, (..., units)."""
+        return ppl.xp.moveaxis(self.columns(ppl, prepared, ppl.xp.moveaxis(units, -1, 0)), 0, -1)
+
+    def columns(self, ppl: Language, prepared: Mapping[str, Array], units: Array, which: Any = slice(None)) -> Array:
+        """`logits` with the units in front, (units, ...), where those of many chains lie side by side: of all, some or one."""
+        s, bias, coupling = self.spin(units), prepared["bias"][which], prepared["coupling"][which]
+        bias = bias.reshape(*bias.shape, *(1,) * (s.ndim - 1))
         if self.edges is None:
-            return s @ prepared["coupling"][:, which] + prepared["bias"][which]
-        near = ppl.xp.asarray(self.neighbours.unit)[which]
-        return (s[..., near] * prepared["coupling"][which]).sum(-1) + prepared["bias"][which]
+            return ppl.xp.tensordot(coupling, s, axes=1) + bias
+        near = self.neighbours.unit
+        if isinstance(which, np.ndarray):
+            most = self.neighbours.count[which].max()
+            near, coupling = near[which, :most], coupling[:, :most]
+            terms: Any = (coupling[(..., i, *(None,) * (s.ndim - 1))] * s[near[:, i]] for i in range(most))
+            return sum(terms, bias + 0.0 * s[:1])
+        near = ppl.xp.asarray(near)[which]
+        return (coupling.reshape(*coupling.shape, *(1,) * (s.ndim - 1)) * s[near]).sum(near.ndim - 1) + bias
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -134,7 +149,7 @@ class BoltzmannMachine:
             lists[j].append((i, number))
         degree = max(1, *map(len, lists))
         padded = np.array([row + [(0, len(self.edges or ()))] * (degree - len(row)) for row in lists])
-        return Neighbours(padded[..., 0], padded[..., 1])
+        return Neighbours(padded[..., 0], padded[..., 1], np.array([len(row) for row in lists]))
 
     def split(self, units: Array) -> dict[str, Array]:
         """Flat bits by site."""

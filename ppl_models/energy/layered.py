@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -61,10 +62,11 @@ class DeepBoltzmannMachine:
         ppl.factor("energy", -self.energy(ppl, params, {name: binary_site(ppl, name, n) for name, n in self.sites.items()}))
 
     def energy(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
-        """E, nats, shape of the leading dims."""
-        out = values["x"] @ params["x.bias"]
+        """E, nats, shape of the leading dims; the bits of a site left out are zeros."""
+        out: Any = sum(value @ params[f"{name}.bias"] for name, value in values.items())
         for above, name in pairwise(self.sites):
-            out = out + ((values[above] @ params[f"{name}.weight"] + params[f"{name}.bias"]) * values[name]).sum(-1)
+            if above in values and name in values:
+                out = out + ((values[above] @ params[f"{name}.weight"]) * values[name]).sum(-1)
         return -out
 
     def logits(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array], site: str) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,29 +76,32 @@ class RBM:
         h = binary_site(ppl, "h", self.num_hidden)
         ppl.factor("energy", -self.energy(ppl, params, {"x": x, "h": h}))
 
-    def _centred(self, params: Mapping[str, Array], name: str, value: Array) -> Array:
+    def _centred(self, params: Mapping[str, Array], name: str, value: Any) -> Any:
         return value - params[f"{name}.offset"] if self.centred else value
 
     def _scaled(self, params: Mapping[str, Array], x: Array) -> Array:
-        x = self._centred(params, "x", x)
         return x / params["x.scale"] if self.visible == "normal" else x
 
-    def _own(self, params: Mapping[str, Array], x: Array) -> Array:
-        """The part of −E that x alone decides."""
-        if self.visible == "normal":
-            return -(((x - params["x.bias"]) / params["x.scale"]) ** 2).sum(-1) / 2
-        return self._centred(params, "x", x) @ params["x.bias"]
-
     def energy(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
-        """E, nats, shape of the leading dims."""
-        x, h = values["x"], self._centred(params, "h", values["h"])
-        pairs = ((self._scaled(params, x) @ params["weight"]) * h).sum(-1)
-        return -(pairs + self._own(params, x) + h @ params["h.bias"])
+        """E, nats, shape of the leading dims; the bits of a site left out are zeros."""
+        x, h = (self._centred(params, name, values.get(name, 0.0)) for name in ("x", "h"))
+        out: Any = 0.0
+        if self.visible == "normal":
+            out = -(((values["x"] - params["x.bias"]) / params["x.scale"]) ** 2).sum(-1) / 2
+        elif "x" in values or self.centred:
+            out = x @ params["x.bias"]
+        if "h" in values or self.centred:
+            out = out + h @ params["h.bias"]
+        if len(values) == 2 or self.centred:
+            # A vector h, the offset's share or a single state, needs no product of matrices.
+            x = self._scaled(params, x)
+            out = out + (x @ (params["weight"] @ h) if h.ndim == 1 else ((x @ params["weight"]) * h).sum(-1))
+        return -out
 
     def logits(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array], site: str) -> Array:
         """log odds of the bits of a site given the other, (..., size)."""
         if site == "h":
-            return self._scaled(params, values["x"]) @ params["weight"] + params["h.bias"]
+            return self._scaled(params, self._centred(params, "x", values["x"])) @ params["weight"] + params["h.bias"]
         return self._centred(params, "h", values["h"]) @ params["weight"].mT + params["x.bias"]
 
     def normal(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array]) -> tuple[Array, Array]:

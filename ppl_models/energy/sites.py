@@ -42,11 +42,8 @@ def summands(
 
     So F is because E is of degree one in each of their bits. E₀ and l are linear in the parameters where E is.
     """
-    some = next(iter(values.values()))
     absent = [name for name in model.sites if name not in values]
-    blank = {name: ppl.xp.zeros_like(some[..., :1]) + ppl.xp.zeros(model.sites[name], dtype=some.dtype) for name in absent}
-    whole = {**blank, **values}
-    return model.energy(ppl, params, whole), {name: model.logits(ppl, params, whole, name) for name in absent}
+    return model.energy(ppl, params, values), {name: model.logits(ppl, params, values, name) for name in absent}
 
 
 def is_gaussian(model: Any) -> bool:
