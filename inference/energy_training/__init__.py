@@ -20,9 +20,10 @@ from ..data import prepare
 from ..kernels import Tempering
 from ..log_partition.annealed import kernel as default_kernel
 from ..manifest import manifest
+from .hidden import hidden_means
 from .objective import Method, Objective, constrained, unconstrained
 
-__all__ = ["EnergyFit", "Method", "Objective", "fit_energy"]
+__all__ = ["EnergyFit", "Method", "Objective", "fit_energy", "hidden_means"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ def fit_energy(
     model: Any, data: Any, *, method: Method = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
     batch: int = 100, chains: int = 100, sweeps: int = 1, lr: float = 1e-3, optimiser: Any = None, centring: float = 0.01,
     seed: int = 0, dtype: str = "float32", device: str | None = None, init: Mapping[str, np.ndarray] | None = None,
+    start: Mapping[str, np.ndarray] | None = None,
     callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (),
 ) -> EnergyFit:  # fmt: skip
     """Maximise the likelihood of an energy, or what `method` puts in its place.
@@ -74,6 +76,8 @@ def fit_energy(
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
         init: Values to start from; the declaration's `initial` if left out.
+        start: Of every site, (chains, size): where the persistent chains start, say where those of another fit ended; random
+            states if left out.
         callbacks: Called with each history row; one that returns True stops.
 
     Raises:
@@ -90,7 +94,7 @@ def fit_energy(
     with shared.session(dtype, device) as where:
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
-        state = begin(words, objective, chains, rng, shared) if objective.persistent else None
+        state = begin(words, objective, chains, rng, shared, start) if objective.persistent else None
         begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
         carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
@@ -135,12 +139,26 @@ def as_bits(data: Dataset, model: Any, seed: int) -> Dataset:
     return replace(data, **parts)
 
 
-def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any) -> Any:
-    """Chains of fair coins, or of standard normals where a site is Gaussian."""
+def begin(
+    ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any,
+    start: Mapping[str, np.ndarray] | None = None,
+) -> Any:  # fmt: skip
+    """Chains of fair coins, or of standard normals where a site is Gaussian; or at `start`, at every temperature.
+
+    Raises:
+        InputError: `start` leaves out a site, or has another number of chains or units.
+    """
     kernel, model = objective.kernel, objective.model
     lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
     values = {}
     for name, size in model.sites.items():
+        if start is not None:
+            given = np.asarray(start.get(name, ()), float)
+            if given.shape != (chains, size):
+                raise InputError(f"expected `start` to give {name} of shape ({chains}, {size}), got {given.shape}; give every "
+                                 "site, and as many states as there are chains.")  # fmt: skip
+            values[name] = shared.array(np.broadcast_to(given, (*lead, size)))
+            continue
         normal = name == "x" and is_gaussian(model)
         drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
         values[name] = shared.array(drawn)
