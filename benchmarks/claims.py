@@ -309,7 +309,7 @@ CLAIMS: tuple[Claim, ...] = (
         name="bars-and-stripes-exact",
         benchmark="energy_learning",
         issue=4,
-        claim="Exact maximum likelihood brings an RBM of 16 hidden units to the best possible -3.379 nats on 4x4 bars and stripes.",
+        claim="Exact maximum likelihood brings an RBM of 16 hidden units to the best log p of 4x4 bars and stripes, -3.379.",
         target={"op": "<=", "value": 0.01},
         path="bars.exact.gap",
         valid="complete",

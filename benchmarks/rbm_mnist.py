@@ -2,8 +2,8 @@
 
 Their set-up: images thresholded at one half, 60,000 to train; one sweep of 100 persistent chains a step, minibatches of 100,
 plain gradient descent of step size 0.01, 50 epochs; of the centred machine, offsets that move by 0.01 to each minibatch's
-means. Weights start from N(0, 0.01²), visible biases at the log odds of the columns' means, hidden ones at 0. log Z sums all 2^16
-hidden states. The authors' own program (PyDeep) reports -142.56 test nats centred and -149.05 with the offsets at 0.
+means. Weights start from N(0, 0.01²), visible biases at the log odds of the columns' means, hidden ones at 0. log Z sums all
+2^16 hidden states. The authors' own program (PyDeep) reports -142.56 test nats centred and -149.05 with the offsets at 0.
 
 A stage is ten epochs; parameters and chains go on from one to the next, the order of the rows is drawn afresh.
 """

@@ -94,7 +94,9 @@ def fit_energy(
     with shared.session(dtype, device) as where:
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
-        state = begin(words, objective, chains, rng, shared, start) if objective.persistent else None
+        state = begin(words, objective, chains, rng, shared) if objective.persistent else None
+        if start is not None and objective.persistent:
+            state = begin_at(words, objective, chains, start, shared)
         begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
         carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
@@ -139,29 +141,32 @@ def as_bits(data: Dataset, model: Any, seed: int) -> Dataset:
     return replace(data, **parts)
 
 
-def begin(
-    ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any,
-    start: Mapping[str, np.ndarray] | None = None,
-) -> Any:  # fmt: skip
-    """Chains of fair coins, or of standard normals where a site is Gaussian; or at `start`, at every temperature.
-
-    Raises:
-        InputError: `start` leaves out a site, or has another number of chains or units.
-    """
+def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any) -> Any:
+    """Chains of fair coins, or of standard normals where a site is Gaussian."""
     kernel, model = objective.kernel, objective.model
     lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
     values = {}
     for name, size in model.sites.items():
-        if start is not None:
-            given = np.asarray(start.get(name, ()), float)
-            if given.shape != (chains, size):
-                raise InputError(f"expected `start` to give {name} of shape ({chains}, {size}), got {given.shape}; give every "
-                                 "site, and as many states as there are chains.")  # fmt: skip
-            values[name] = shared.array(np.broadcast_to(given, (*lead, size)))
-            continue
         normal = name == "x" and is_gaussian(model)
         drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
         values[name] = shared.array(drawn)
+    return kernel.init(ppl, ppl.seeded(0), values)
+
+
+def begin_at(ppl: Any, objective: Objective, chains: int, start: Mapping[str, np.ndarray], shared: Any) -> Any:
+    """Chains at the states given, at every temperature alike where there are several.
+
+    Raises:
+        InputError: A site is left out, or has another number of chains or units.
+    """
+    kernel, values = objective.kernel, {}
+    for name, size in objective.model.sites.items():
+        given = np.asarray(start.get(name, ()), float)
+        if given.shape != (chains, size):
+            raise InputError(f"expected `start` to give {name} of shape ({chains}, {size}), got {given.shape}; give every "
+                             "site, and as many states as there are chains.")  # fmt: skip
+        lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
+        values[name] = shared.array(np.broadcast_to(given, (*lead, size)))
     return kernel.init(ppl, ppl.seeded(0), values)
 
 

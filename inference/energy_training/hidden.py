@@ -28,7 +28,7 @@ def hidden_means(found: Any, x: np.ndarray, steps: int = 50, dtype: str = "float
     """
     model, hidden = found.model, [name for name in found.model.sites if name != "x"]
     if not hidden or not hasattr(model, "colours"):
-        raise InputError(f"expected layers of hidden units, got a {type(model).__name__} without; fit an RBM or a deep machine.")
+        raise InputError(f"expected layers of hidden units, got a {type(model).__name__} without; fit an RBM or a deep one.")
     if np.ndim(x) != 2 or np.shape(x)[1] != model.data_dim:
         raise InputError(f"expected rows of {model.data_dim} columns, got shape {np.shape(x)}; give the data's own columns.")
     words, shared = import_module(f"inference.kernels._{found.engine}"), import_module(f"inference._{found.engine}")
