@@ -137,7 +137,7 @@ def nudged() -> tuple[np.ndarray, ...]:
     padded = np.pad(x.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
     moved = [padded[:, 1 + i : 9 + i, 1 + j : 9 + j].reshape(-1, 64) for i, j in ((0, 0), *NUDGES)]
     rows = minmax_scale(np.concatenate(moved).astype(np.float32), feature_range=(0, 1))
-    return tuple(train_test_split(rows, np.tile(y, 5), test_size=0.2, random_state=0))
+    return tuple(map(np.asarray, train_test_split(rows, np.tile(y, 5), test_size=0.2, random_state=0)))
 
 
 def classified(train: np.ndarray, labels: np.ndarray, heldout: np.ndarray, heldout_labels: np.ndarray) -> np.ndarray:

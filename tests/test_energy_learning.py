@@ -78,8 +78,8 @@ def test_features_go_by_pieces_and_refuse_what_has_none(monkeypatch: pytest.Monk
 
 
 @each_engine
-def test_chains_start_where_they_are_told(engine: str):
-    """Of a law whose units all but surely stay as they are, chains of one sweep end where they began."""
+def test_chains_start_where_they_are_told(engine: str, tmp_path: Any):
+    """Of a law whose units all but surely stay as they are, chains end where they began, and so from stage to stage."""
     model, rng = RBM(6, 6), np.random.default_rng(7)
     params = {"weight": 80 * np.eye(6), "x.bias": np.full(6, -40.0), "h.bias": np.full(6, -40.0)}
     x = rng.integers(0, 2, (50, 6)).astype(float)
@@ -91,6 +91,12 @@ def test_chains_start_where_they_are_told(engine: str):
         assert found.chains is not None
         np.testing.assert_array_equal(found.chains["x"], x)
     assert (fit_energy(model, data, **settings).chains["x"] != x).any()  # type: ignore[index]
+    legs, stages = (Leg(1, 1e-9, True),) * 2, checkpoint.Stages(tmp_path)
+    ends = [trained(stages, "rbm", model, data, legs[:n], 0, engine=engine, init=params, batch=10, chains=50).chains
+            for n in (1, 2)]  # fmt: skip
+    assert ends[0] is not None
+    assert ends[1] is not None
+    np.testing.assert_array_equal(ends[0]["x"], ends[1]["x"])
     for start, said in (({"x": x}, r"give h of shape \(50, 6\), got \(0,\)"),
                         ({"x": x[:9], "h": x}, r"give x of shape \(50, 6\), got \(9, 6\)")):  # fmt: skip
         with pytest.raises(InputError, match=said):
@@ -176,16 +182,22 @@ def test_exact_draws_follow_the_joint_law():
 
 
 def test_nudged_digits_are_those_of_the_example():
+    """Row by row what convolution by one pixel's shift gives, split by the same seed."""
+    from scipy.ndimage import convolve
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
-    x, heldout, y, heldout_y = energy_learning.nudged()
-    assert (x.shape, heldout.shape, y.shape, heldout_y.shape) == ((7188, 64), (1797, 64), (7188,), (1797,))
-    assert x.min() == 0
-    assert x.max() == 1
-    # Every image is there five times, shifted: the ink of interior pixels is the same, of all classes five times as many.
     digits, labels = load_digits(return_X_y=True)
-    np.testing.assert_array_equal(np.bincount(np.concatenate([y, heldout_y])), 5 * np.bincount(labels))
-    assert digits.shape == (1797, 64)
+    rows = [digits]
+    for i, j in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        weights = np.zeros((1, 3, 3))
+        weights[0, i, j] = 1
+        rows.append(convolve(digits.reshape(-1, 8, 8), weights, mode="constant").reshape(-1, 64))
+    x = np.concatenate(rows)
+    x = (x - x.min(0)) / np.where(x.max(0) == x.min(0), 1.0, x.max(0) - x.min(0))
+    truth = train_test_split(x, np.concatenate([labels] * 5), test_size=0.2, random_state=0)
+    for found, part in zip(energy_learning.nudged(), truth, strict=True):
+        np.testing.assert_allclose(found, part, atol=1e-6)
 
 
 def test_the_machine_on_mnist_is_judged_against_its_twin(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
