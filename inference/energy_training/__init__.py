@@ -20,9 +20,10 @@ from ..data import prepare
 from ..kernels import Tempering
 from ..log_partition.annealed import kernel as default_kernel
 from ..manifest import manifest
+from .hidden import hidden_means
 from .objective import Method, Objective, constrained, unconstrained
 
-__all__ = ["EnergyFit", "Method", "Objective", "fit_energy"]
+__all__ = ["EnergyFit", "Method", "Objective", "fit_energy", "hidden_means"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ def fit_energy(
     model: Any, data: Any, *, method: Method = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
     batch: int = 100, chains: int = 100, sweeps: int = 1, lr: float = 1e-3, optimiser: Any = None, centring: float = 0.01,
     seed: int = 0, dtype: str = "float32", device: str | None = None, init: Mapping[str, np.ndarray] | None = None,
+    start: Mapping[str, np.ndarray] | None = None,
     callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (),
 ) -> EnergyFit:  # fmt: skip
     """Maximise the likelihood of an energy, or what `method` puts in its place.
@@ -74,6 +76,8 @@ def fit_energy(
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
         init: Values to start from; the declaration's `initial` if left out.
+        start: Of every site, (chains, size): where the persistent chains start, say where those of another fit ended; random
+            states if left out.
         callbacks: Called with each history row; one that returns True stops.
 
     Raises:
@@ -91,6 +95,8 @@ def fit_energy(
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
         state = begin(words, objective, chains, rng, shared) if objective.persistent else None
+        if start is not None and objective.persistent:
+            state = begin_at(words, objective, chains, start, shared)
         begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
         carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
@@ -144,6 +150,23 @@ def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator,
         normal = name == "x" and is_gaussian(model)
         drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
         values[name] = shared.array(drawn)
+    return kernel.init(ppl, ppl.seeded(0), values)
+
+
+def begin_at(ppl: Any, objective: Objective, chains: int, start: Mapping[str, np.ndarray], shared: Any) -> Any:
+    """Chains at the states given, at every temperature alike where there are several.
+
+    Raises:
+        InputError: A site is left out, or has another number of chains or units.
+    """
+    kernel, values = objective.kernel, {}
+    for name, size in objective.model.sites.items():
+        given = np.asarray(start.get(name, ()), float)
+        if given.shape != (chains, size):
+            raise InputError(f"expected `start` to give {name} of shape ({chains}, {size}), got {given.shape}; give every "
+                             "site, and as many states as there are chains.")  # fmt: skip
+        lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
+        values[name] = shared.array(np.broadcast_to(given, (*lead, size)))
     return kernel.init(ppl, ppl.seeded(0), values)
 
 

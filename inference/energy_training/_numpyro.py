@@ -24,7 +24,13 @@ class Carry(NamedTuple):
 
 def optimiser(given: Any, lr: float) -> Any:
     """What was given, an optax transformation, or Adam."""
-    return optax.adam(lr) if given is None else given
+    return adam(lr) if given is None else given
+
+
+@lru_cache(maxsize=32)
+def adam(lr: float) -> Any:
+    """One object for equal step sizes, so that equal fits share a compiled epoch."""
+    return optax.adam(lr)
 
 
 def start(opt: Any, params: Any, chains: Any, seed: int) -> Carry:
