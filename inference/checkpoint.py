@@ -123,6 +123,17 @@ class Checkpoints:
         return load_params(file), {**body["facts"], "about": body["about"]}
 
 
+def check_stopped(out: Path | None, overwrite: bool = False) -> Path | None:
+    """`out` unless it holds a fit that was stopped before its end and is not to be replaced.
+
+    Raises:
+        InputError: It does.
+    """
+    if out is None or overwrite or (out / "run.json").exists() or not Checkpoints(out / "checkpoint").steps():
+        return out
+    raise InputError(f"{out} holds a fit that was stopped; go on with it by `ppl resume {out}`, or pass --overwrite.")
+
+
 def canonical(body: Mapping[str, Any]) -> bytes:
     """One text for equal contents: keys in order, no spaces; floats as their shortest digits."""
     return json.dumps(json.loads(to_json(body)), sort_keys=True, separators=(",", ":")).encode()

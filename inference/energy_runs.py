@@ -15,6 +15,7 @@ from ppl_models.datasets import DATASETS, Dataset
 from ppl_models.energy import column_logits, is_gaussian
 
 from . import estimate
+from .checkpoint import Checkpoints
 from .data import baseline, describe
 from .energy_training import EnergyFit, fit_energy
 from .energy_training.objective import mean_field
@@ -116,14 +117,15 @@ def swept(ppl: Any, sweep: Any, sweeps: int, state: Any, params: Any) -> Any:
 
 def train(
     source: Any, declaration: Any, rows: Dataset, method: Any, epochs: int | None, callbacks: Sequence[Any],
-    options: Mapping[str, Any],
+    options: Mapping[str, Any], checkpoints: Checkpoints | None = None, resume: bool = False, other_versions: bool = False,
 ) -> EnergyFit:  # fmt: skip
     """`fit_energy` with what the command line gave."""
     given = {name: options[name] for name in ("lr", "dtype") if name in options}
     given |= {name: options[name] for name in ("batch", "chains", "sweeps") if options.get(name) is not None}
     return fit_energy(
         declaration, rows, method=method, engine=source.engine, epochs=30 if epochs is None else epochs, seed=source.seed,
-        device=source.device, callbacks=tuple(callbacks), **given,
+        device=source.device, callbacks=tuple(callbacks), checkpoints=checkpoints, resume=resume,
+        other_versions=other_versions, **given,
     )  # fmt: skip
 
 
@@ -188,11 +190,16 @@ def store(out: Path, found: EnergyFit, told: Mapping[str, Any], source: Any, see
                          energy_of(found, chains))  # fmt: skip
     write(out / "report.html", page)
     write(out / "results.json", to_json(told))
-    asked = {f.name: getattr(source, f.name) for f in fields(source)}
-    for name in ("data", "heldout"):  # so that the run opens from any directory
-        if asked[name] is not None and asked[name] not in DATASETS:
-            asked[name] = str(Path(asked[name]).expanduser().resolve())
-    write(out / "run.json", to_json({"command": told["command"], "source": asked, **found.manifest}))
+    write(out / "run.json", to_json({"command": told["command"], "source": asked(source), **found.manifest}))
+
+
+def asked(source: Any) -> dict[str, Any]:
+    """What was asked for, so that the run opens from any directory."""
+    out = {f.name: getattr(source, f.name) for f in fields(source)}
+    for name in ("data", "heldout"):
+        if out[name] is not None and out[name] not in DATASETS:
+            out[name] = str(Path(out[name]).expanduser().resolve())
+    return out
 
 
 def from_run(fit: Any, run: Path) -> EnergyFit:

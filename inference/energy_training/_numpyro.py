@@ -29,7 +29,13 @@ class Carry(NamedTuple):
 
 def optimiser(given: Any, lr: float) -> Any:
     """What was given, an optax transformation, or Adam."""
-    return optax.adam(lr) if given is None else given
+    return adam(lr) if given is None else given
+
+
+@lru_cache(maxsize=32)
+def adam(lr: float) -> Any:
+    """The same object for the same step size: an epoch compiled with it is found again."""
+    return optax.adam(lr)
 
 
 def start(opt: Any, params: Any, chains: Any, seed: int) -> Carry:
