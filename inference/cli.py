@@ -1,6 +1,7 @@
 """The command line: `ppl list | compare | fit | resume | sample | diagnose`.
 
-Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 4: the computation left the finite numbers.
+Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 3: `diagnose` says not to use a run. 4: the
+computation left the finite numbers.
 With --json, stdout holds one strict JSON object and everything else goes to stderr.
 """
 
@@ -143,6 +144,27 @@ def sample(
         sampling.write_arrays(out, arrays)
         note(f"written to {out}")
     emit({"command": command(), **told}) if json else echo(told["verdict_sentence"])
+
+
+@app.command()
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="The directory of a fit of an energy.")],
+    draws: Annotated[int, typer.Option(help="States of each chain that are looked at, two sweeps apart.")] = 500,
+    chains: Annotated[int, typer.Option(help="Chains that go on from those of the run.")] = 8,
+    seed: Seed = 0, data_dir: DataDir = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Say whether a trained energy can be relied on, and what to do next; exit 3 if it is not to be used."""
+    from .diagnostics.diagnose import of_run
+
+    told = of_run(run, chains, draws, seed, data_dir)
+    if json:
+        emit({"command": command(), **told})
+    else:
+        echo(told["verdict_sentence"])
+        for reason in told["reasons"]:
+            echo(f"- {reason}")
+    if told["verdict"] == "do not use":
+        raise typer.Exit(3)
 
 
 @app.command()

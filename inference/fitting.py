@@ -111,7 +111,11 @@ def told_of_energy(found: Any, source: Any, rows: Any, asked: str, out: Path | N
     note(f"device: {found.manifest['device']}, {found.manifest['dtype']}")
     told = runs.results(found, source, asked, runs.judged(found, source.seed, source.device))
     if out:
-        runs.store(out, found, told, source, source.seed)
+        from .diagnostics import diagnose
+
+        seen, told["diagnosis"] = diagnose(found, told, str(out), seed=source.seed, device=source.device)
+        note(told["diagnosis"]["verdict_sentence"])
+        runs.store(out, found, told, source, source.seed, seen)
         note(f"written to {out}")
     return told
 

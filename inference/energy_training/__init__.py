@@ -51,6 +51,12 @@ class EnergyFit:
     manifest: dict[str, Any] = field(default_factory=dict)
     kernel: Any = None
 
+    def to_arviz(self, **settings: Any) -> Any:
+        """An ArviZ `DataTree` of what chains of this energy do; `settings` are those of `diagnostics.observe`."""
+        from ..diagnostics import observe, to_tree
+
+        return to_tree(observe(self, **settings))
+
 
 def fit_energy(
     model: Any, data: Any, *, method: Method = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
