@@ -109,12 +109,12 @@ def energy_report(
 
 _ENERGY = ("What training followed, the mean of each epoch. Unless training is exact it is a difference of free energies: no "
            "likelihood, and no sign of progress where it stays near 0.")  # fmt: skip
-_ENERGIES = ("Energies of held-out rows (hidden units drawn given each) and of states that the model's chains reached. The more "
-             "the hills agree, the more the model's states are like the data; several hills that nothing joins would be a sign "
+_ENERGIES = ("Energies of held-out rows (hidden units drawn given each) and of states that the model's chains reached: the more "
+             "the hills agree, the more the model's states are like the data. Several hills that nothing joins would be a sign "
              "of chains that do not mix.")  # fmt: skip
 _MIXING = ("Left, the energy along chains: they should cross each other again and again. Right, for each chain, how often its "
-           "energies stand low or high among those of all chains: flat bars, most of them inside the grey band, mean that every "
-           "chain sees the same law; a slope or a hill, that it still remembers where it began.")  # fmt: skip
+           "energies stand low or high among those of all chains. Flat bars, most of them inside the grey band, mean that all "
+           "chains see the same law; a slope or a hill, that a chain still remembers where it began.")  # fmt: skip
 _KINDS = {"trust": "unbiased", "caution": "inconclusive", "do not use": "biased"}  # classes of colour
 
 

@@ -39,7 +39,7 @@ def rows(seen: Observed) -> list[dict[str, Any]]:
 
     One that has a single value throughout has neither, and ArviZ would give NaN and the number of draws: both are NaN here.
     """
-    from arviz_stats import ess, rhat
+    from arviz_stats import ess, rhat  # pyright: ignore[reportPrivateImportUsage]
 
     out = []
     for name, values in series(seen).items():
