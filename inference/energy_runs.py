@@ -29,7 +29,7 @@ from .log_partition.exact import enumerated
 
 COUNTABLE = 20  # units whose states are enumerated for log Z
 STEPS, RUNS = 2000, 200  # of annealing
-SHOWN = 20  # of chains and filters in a report
+SHOWN = 32  # of chains and filters in a report
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def mixing(values: np.ndarray, ranks: np.ndarray, every: int, effective: float) 
     for i in range(min(chains, 4)):
         axes.plot(every * np.arange(draws), values[i], color=Look(i).colour, linewidth=0.7)
     axes.set(xlabel="sweeps", ylabel="energy of four chains, nats" if chains > 3 else "energy, nats")
-    bins = 20
+    bins = 10
     share = draws / bins
     wide = 2.58 * np.sqrt(share * (1 - 1 / bins) * max(1.0, chains * draws / max(effective, 1.0)))
     panels = right.subplots(-(-chains // 4), 4, sharex=True, sharey=True, squeeze=False)
@@ -126,7 +126,7 @@ def mixing(values: np.ndarray, ranks: np.ndarray, every: int, effective: float) 
         panel.axhspan(max(0.0, share - wide), share + wide, color=FAINT, linewidth=0)
         panel.stairs(counts, edges, color=Look(i).colour if i < 4 else MUTED, fill=True, alpha=0.7)
         panel.axhline(share, color=INK, linewidth=0.8)
-        panel.set(xticks=[], yticks=[])
+        panel.set(xticks=[], yticks=[], ylim=(0, max(2 * share, 1.1 * (share + wide))))
         panel.set_title(f"chain {i + 1}", fontsize=10, color=MUTED)
     right.supxlabel("low energies → high energies", fontsize=12, color=INK)
     return figure

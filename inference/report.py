@@ -104,14 +104,17 @@ def energy_report(
         ("Do the chains mix?", _MIXING, plots.svg(fit_plots.mixing, trace, ranks, every, effective)),
         ("Training", _ENERGY, plots.svg(fit_plots.objective, history)),
     ]
-    return _render(results, _chains(found) + numbers + _facts(results), page, pictures, image_shape, judged=_judged(found))
+    return _render(
+        results, numbers + _still(found) + _facts(results), page, pictures, image_shape, listing=_observables(found),
+        judged=_judged(found),
+    )  # fmt: skip
 
 
 _ENERGY = ("What training followed, the mean of each epoch. Unless training is exact it is a difference of free energies: no "
            "likelihood, and no sign of progress where it stays near 0.")  # fmt: skip
-_ENERGIES = ("Energies of held-out rows (hidden units drawn given each) and of states that the model's chains reached: the more "
-             "the hills agree, the more the model's states are like the data. Several hills that nothing joins would be a sign "
-             "of chains that do not mix.")  # fmt: skip
+_ENERGIES = ("Energies of held-out rows (hidden units drawn given each) and of states that the model's chains reached: the "
+             "more the hills agree, the more the model's states are like the data. Several hills that nothing joins would be a "
+             "sign of chains that do not mix.")  # fmt: skip
 _MIXING = ("Left, the energy along chains: they should cross each other again and again. Right, for each chain, how often its "
            "energies stand low or high among those of all chains. Flat bars, most of them inside the grey band, mean that all "
            "chains see the same law; a slope or a hill, that a chain still remembers where it began.")  # fmt: skip
@@ -123,24 +126,33 @@ def _judged(found: Mapping[str, Any]) -> dict[str, Any] | None:
     if not found:
         return None
     word, _, rest = str(found["verdict_sentence"]).partition(": ")
-    return {"word": word, "kind": _KINDS[found["verdict"]], "rest": rest.replace("`", ""), "reasons": found["reasons"]}
+    told = {"word": word, "kind": _KINDS[found["verdict"]], "rest": rest.partition(" Next, type")[0]}
+    return {**told, "reasons": found["reasons"], "next": found["next"]}
 
 
-def _chains(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Of the diagnosis, one fact an observable and what was counted apart."""
+def _observables(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of what was followed along the chains."""
+    if not found:
+        return None
+    rows = [
+        [(row["name"], ""), (number(row["mean"]), f"sd {number(row['sd'])}"),
+         ("–" if row["rhat"] is None else f"{row['rhat']:.3f}", "1.000 is best"), *_effective(row, found["chains"])]
+        for row in found["observables"]
+    ]  # fmt: skip
+    title = f"{found['chains']} chains, {number(found['draws'])} draws of each, {found['sweeps_between_draws']} sweeps apart"
+    return {"title": title, "columns": ["followed", "mean", "R-hat", "effective draws a chain", "of the tails"], "rows": rows}
+
+
+def _effective(row: Row, chains: int) -> list[tuple[str, str]]:
+    return [(number(finite(row[key]) / chains), "") for key in ("ess_bulk", "ess_tail")]
+
+
+def _still(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the table leaves out: units that never moved, and round trips."""
     if not found:
         return []
-    each = [
-        f"{row['name']}: R-hat {'–' if row['rhat'] is None else format(row['rhat'], '.3f')}, effective draws "
-        f"{number(row['ess_bulk'])} (bulk), {number(row['ess_tail'])} (tails)"
-        for row in found["observables"]
-    ]
     still = ", ".join(f"{count} of {found['units'][site]} in {site}" for site, count in found["constant_units"].items())
-    facts = [
-        ("Chains", f"{found['chains']}, {number(found['draws'])} draws of each, {found['sweeps_between_draws']} sweeps apart; "
-                   f"{'; '.join(each)}"),
-        ("Units that never moved", f"{still}; {found['stuck']} of them vary in the data"),
-    ]  # fmt: skip
+    facts = [("Units that never moved", f"{still}; {found['stuck']} of them vary in the data")]
     return facts + ([("Round trips", ", ".join(number(int(n)) for n in found["trips"]))] if found["trips"] else [])
 
 

@@ -58,7 +58,10 @@ def rows(seen: Observed) -> list[dict[str, Any]]:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """The rank of each value among those of all chains, (chains, draws)."""
+    """The rank of each value among those of all chains, (chains, draws); ties, which ArviZ leaves as they stand, at random."""
     from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage]
 
-    return np.asarray(array_stats.compute_ranks(values.ravel())).reshape(values.shape)
+    order = np.random.default_rng(0).permutation(values.size)
+    out = np.empty(values.size, int)
+    out[order] = array_stats.compute_ranks(values.ravel()[order])
+    return out.reshape(values.shape)

@@ -77,9 +77,11 @@ def as_density(told: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     reasons = []
     sides = [finite(side) for side in (judged.get("sides") or {}).values()]
     if sides:
-        gap = max(sides) - min(sides)
+        gap = max(sides) - min(sides) if all(map(math.isfinite, sides)) else math.nan
         text += f" (sides of log Z {number(gap)} apart)"
-        if not gap <= SIDES:
+        if math.isnan(gap):
+            reasons.append("One of the two sides of log Z is not a finite number.")
+        elif gap > SIDES:
             reasons.append(f"The two sides of log Z are {number(gap)} nats apart, more than {SIDES}: one of them is wrong.")
         elif min(sides) < base:
             reasons.append("One side of log Z puts log p(x) below independent pixels.")
