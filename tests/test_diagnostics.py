@@ -256,4 +256,5 @@ def test_arviz_is_loaded_by_one_module_when_it_is_called():
     hits = [path for path in (ROOT / "inference").rglob("*.py") if takes(path)]
     assert hits == [ROOT / "inference" / "diagnostics" / "tree.py"]
     code = "import sys, inference.cli, inference.diagnostics, inference.energy_runs; print('arviz_base' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
