@@ -25,7 +25,7 @@ from .stationary import parameters
 from .test_kernels import each_engine
 
 MODEL = RBM(8, 5, centred=True)
-KERNELS = {"gibbs": None, "tempered": Tempering(BlockGibbs(MODEL), (1.0, 0.5, 0.0))}
+KERNELS = {"gibbs": None, "tempered": Tempering(BlockGibbs(MODEL), (1.0, 0.95, 0.9))}
 TOTAL = 6
 # Strong couplings: under weak ones, chains that share their random numbers meet at once, wherever they began.
 START = {name: 3.0 * value for name, value in parameters(MODEL).items()}
