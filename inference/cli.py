@@ -1,6 +1,7 @@
-"""The command line: `ppl list | compare | fit | sample`.
+"""The command line: `ppl list | compare | fit | resume | sample | diagnose`.
 
-Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 4: the computation left the finite numbers.
+Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 3: `diagnose` says not to use a run. 4: the
+computation left the finite numbers.
 With --json, stdout holds one strict JSON object and everything else goes to stderr.
 """
 
@@ -84,29 +85,45 @@ def fit(
     labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
     chains: Annotated[int | None, typer.Option(help="Persistent chains of an energy: 100 if left out.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="Sweeps of an energy's chains a step: 1 if left out.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between an energy's checkpoints: 10.")] = None,
     evaluate: Annotated[int | None, typer.Option(help="Importance samples of log p(x); 100 with --out, else none.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
     data_dir: DataDir = None, device: Device = None, dtype: Dtype = "float32", out: Out = None,
     overwrite: Overwrite = False, json: Json = False,
 ) -> None:  # fmt: skip
     """Train a model and judge it on held-out rows; `--set latent_dim=2,5,10` trains one for each value."""
+    from .checkpoint import check_stopped
     from .files import check_out
     from .fitting import fit_each, fit_one
     from .methods import bound_of
     from .runs import Source
     from .settings import sweep
 
-    out = check_out(out, overwrite)
+    out = check_stopped(check_out(out, overwrite), overwrite)
     source = Source(model, data, engine, tuple(set_ or ()), likelihood, binarise, heldout, data_dir, device, labels, seed)
     options: dict[str, Any] = {
         "estimator": estimator, "batch": batch, "lr": lr, "restarts": restarts, "patience": patience,
         "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
-        "dtype": dtype, "chains": chains, "sweeps": sweeps,
+        "dtype": dtype, "chains": chains, "sweeps": sweeps, "checkpoint_every": checkpoint_every,
     }  # fmt: skip
     if (values := sweep(model, source.settings)) is not None:
         told = fit_each(source, *values, method, epochs, evaluate, options, out)
     else:
         told = fit_one(source, method, epochs, evaluate, options, out)
+    emit(told) if json else echo(told["verdict_sentence"])
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="The directory of a fit of an energy, finished or stopped.")],
+    epochs: Annotated[int | None, typer.Option(help="Passes in all, those done counted; as asked before if left out.")] = None,
+    other_versions: Annotated[bool, typer.Option("--other-versions", help="Even if other libraries wrote it.")] = False,
+    data_dir: DataDir = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Go on with a fit from its last checkpoint, as if it had never stopped."""
+    from .resuming import resume as run_on
+
+    told = run_on(run, epochs, data_dir, other_versions)
     emit(told) if json else echo(told["verdict_sentence"])
 
 
@@ -127,6 +144,27 @@ def sample(
         sampling.write_arrays(out, arrays)
         note(f"written to {out}")
     emit({"command": command(), **told}) if json else echo(told["verdict_sentence"])
+
+
+@app.command()
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="The directory of a fit of an energy.")],
+    draws: Annotated[int, typer.Option(help="States of each chain that are looked at, two sweeps apart.")] = 500,
+    chains: Annotated[int, typer.Option(help="Chains that go on from those of the run.")] = 8,
+    seed: Seed = 0, data_dir: DataDir = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Say whether a trained energy can be relied on, and what to do next; exit 3 if it is not to be used."""
+    from .diagnostics.diagnose import of_run
+
+    told = of_run(run, chains, draws, seed, data_dir)
+    if json:
+        emit({"command": command(), **told})
+    else:
+        echo(told["verdict_sentence"])
+        for reason in told["reasons"]:
+            echo(f"- {reason}")
+    if told["verdict"] == "do not use":
+        raise typer.Exit(3)
 
 
 @app.command()

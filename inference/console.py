@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,17 @@ class Status:
 
 
 class History:
-    """Appends a flushed line an epoch to `history.jsonl`."""
+    """Appends a flushed line an epoch to `history.jsonl`, which begins with the rows of a fit that is resumed."""
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "history.jsonl"
+    def __init__(self, out: Path, before: Sequence[dict[str, Any]] = ()) -> None:
+        self.path, self.before = out / "history.jsonl", before
         self.started = False
 
     def __call__(self, row: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a" if self.started else "w", encoding="utf-8") as file:
-            file.write(to_json(row, indent=None) + "\n")
+            for line in (row,) if self.started else (*self.before, row):
+                file.write(to_json(line, indent=None) + "\n")
         self.started = True
 
 

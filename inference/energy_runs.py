@@ -15,8 +15,10 @@ from ppl_models.datasets import DATASETS, Dataset
 from ppl_models.energy import column_logits, is_gaussian
 
 from . import estimate
+from .checkpoint import Checkpoints
 from .data import baseline, describe
-from .energy_training import EnergyFit, fit_energy
+from .diagnostics import Observed, data_energies, ranks
+from .energy_training import EnergyFit, as_bits, fit_energy
 from .energy_training.objective import mean_field
 from .estimate import Estimate
 from .files import load_params, save_params, strict, to_json, write
@@ -27,7 +29,7 @@ from .log_partition.exact import enumerated
 
 COUNTABLE = 20  # units whose states are enumerated for log Z
 STEPS, RUNS = 2000, 200  # of annealing
-SHOWN = 20  # of chains and filters in a report
+SHOWN = 32  # of chains and filters in a report
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,15 @@ def swept(ppl: Any, sweep: Any, sweeps: int, state: Any, params: Any) -> Any:
 
 def train(
     source: Any, declaration: Any, rows: Dataset, method: Any, epochs: int | None, callbacks: Sequence[Any],
-    options: Mapping[str, Any],
+    options: Mapping[str, Any], checkpoints: Checkpoints | None = None, resume: bool = False, other_versions: bool = False,
 ) -> EnergyFit:  # fmt: skip
     """`fit_energy` with what the command line gave."""
     given = {name: options[name] for name in ("lr", "dtype") if name in options}
     given |= {name: options[name] for name in ("batch", "chains", "sweeps") if options.get(name) is not None}
     return fit_energy(
         declaration, rows, method=method, engine=source.engine, epochs=30 if epochs is None else epochs, seed=source.seed,
-        device=source.device, callbacks=tuple(callbacks), **given,
+        device=source.device, callbacks=tuple(callbacks), checkpoints=checkpoints, resume=resume,
+        other_versions=other_versions, **given,
     )  # fmt: skip
 
 
@@ -158,9 +161,9 @@ def sentence(found: EnergyFit, source: Any, likelihood: Likelihood | None, base:
     return f"Held-out {name} of {what}: {likelihood.value.value:.2f} nats per datum at β = 1 ({how}){against}."
 
 
-def pictures(found: EnergyFit, seed: int) -> dict[str, np.ndarray]:
-    """Held-out rows, the states of chains after 1,000 sweeps, and the couplings of the hidden units that weigh most."""
-    out = {"data": found.data.heldout[:10], "samples": drawn(found, SHOWN, 1000, seed)["x"]}
+def pictures(found: EnergyFit, samples: np.ndarray, snapshots: np.ndarray) -> dict[str, np.ndarray]:
+    """Held-out rows, states of chains side by side and as they change, and the couplings of the strongest hidden units."""
+    out = {"data": found.data.heldout[:SHOWN], "samples": samples[:SHOWN], "fantasies": snapshots}
     weight = found.params.get("weight", found.params.get("h1.weight"))
     if weight is not None:
         strongest = np.argsort(-(weight**2).sum(0))[:SHOWN]
@@ -176,7 +179,7 @@ def energy_of(found: EnergyFit, values: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(found.model.energy(words, *arrays))
 
 
-def store(out: Path, found: EnergyFit, told: Mapping[str, Any], source: Any, seed: int) -> None:
+def store(out: Path, found: EnergyFit, told: Mapping[str, Any], source: Any, seed: int, seen: Observed) -> None:
     """Write the directory of a run; the manifest comes last, so that a directory which has one is whole."""
     from .report import energy_report
 
@@ -184,15 +187,24 @@ def store(out: Path, found: EnergyFit, told: Mapping[str, Any], source: Any, see
     save_params(out / "params.safetensors", found.params)
     chains = drawn(found, 500, 200, seed)
     save_params(out / "chains.safetensors", chains)
-    page = energy_report(strict(told), strict(found.history), pictures(found, seed), found.data.image_shape,
-                         energy_of(found, chains))  # fmt: skip
+    rows = found.data.heldout[: len(chains["x"])]
+    energies = {"held-out rows": data_energies(found, rows, seed=seed), "states of the model": energy_of(found, chains)}
+    page = energy_report(
+        strict(told), strict(found.history), pictures(found, chains["x"], seen.snapshots), found.data.image_shape, energies,
+        seen.energy, ranks(seen.energy),
+    )  # fmt: skip
     write(out / "report.html", page)
     write(out / "results.json", to_json(told))
-    asked = {f.name: getattr(source, f.name) for f in fields(source)}
-    for name in ("data", "heldout"):  # so that the run opens from any directory
-        if asked[name] is not None and asked[name] not in DATASETS:
-            asked[name] = str(Path(asked[name]).expanduser().resolve())
-    write(out / "run.json", to_json({"command": told["command"], "source": asked, **found.manifest}))
+    write(out / "run.json", to_json({"command": told["command"], "source": asked(source), **found.manifest}))
+
+
+def asked(source: Any) -> dict[str, Any]:
+    """What was asked for, so that the run opens from any directory."""
+    out = {f.name: getattr(source, f.name) for f in fields(source)}
+    for name in ("data", "heldout"):
+        if out[name] is not None and out[name] not in DATASETS:
+            out[name] = str(Path(out[name]).expanduser().resolve())
+    return out
 
 
 def from_run(fit: Any, run: Path) -> EnergyFit:
@@ -204,4 +216,5 @@ def from_run(fit: Any, run: Path) -> EnergyFit:
     file = run / "chains.safetensors"
     if not file.is_file():
         raise InputError(f"{run} holds no chains; fit again with --out.")
-    return EnergyFit(fit.model, fit.engine, fit.data, "", fit.params, [], load_params(file), 0.0, fit.manifest)
+    rows = as_bits(fit.data, fit.model, fit.manifest.get("seed", 0))
+    return EnergyFit(fit.model, fit.engine, rows, "", fit.params, [], load_params(file), 0.0, fit.manifest)

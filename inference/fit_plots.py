@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .numbers import Row, finite, interval
-from .plots import MUTED, Look, canvas
+from .plots import FAINT, INK, MUTED, Look, canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,15 +78,57 @@ def objective(history: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def energies(values: np.ndarray) -> Figure | None:
-    """A histogram of energies."""
-    values = _numbers(values)
-    if values.size < 2 or not np.isfinite(values).all():
+def energies(values: Mapping[str, np.ndarray]) -> Figure | None:
+    """Histograms of energies by name, over the same bins and each of area one."""
+    found = {name: _numbers(value) for name, value in values.items()}
+    together = np.concatenate(list(found.values()) or [np.zeros(0)])
+    if together.size < 2 or not np.isfinite(together).all():
         return None
-    figure = canvas(3.0)
+    figure = canvas(3.2)
     axes = figure.subplots()
-    axes.hist(values, bins=40, color=Look(0).colour)
-    axes.set(xlabel="energy, nats", ylabel="chains")
+    edges = np.histogram_bin_edges(together, 40)
+    for i, (name, value) in enumerate(found.items()):
+        heights = np.histogram(value, edges, density=True)[0]
+        axes.stairs(heights, edges, fill=True, color=Look(i).colour, alpha=0.3)
+        axes.stairs(heights, edges, color=Look(i).colour, linewidth=1.6, label=name)
+    axes.set(xlabel="energy E, nats (low is likely)", ylabel="density")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def mixing(values: np.ndarray, ranks: np.ndarray, every: int, effective: float) -> Figure | None:
+    """Traces of the energy of a few chains, and of each chain the histogram of its ranks among all (Vehtari et al. 2021).
+
+    Args:
+        values: Energies, (chains, draws).
+        ranks: Those of the energies among all of them, (chains, draws).
+        every: Sweeps between draws.
+        effective: Effective draws of all chains, which set the width of the band that flat histograms stay in.
+    """
+    chains, draws = values.shape
+    if not np.isfinite(values).all() or np.ptp(values) == 0:
+        return None
+    figure = canvas(4.2)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2))
+    axes = left.subplots()
+    for i in range(min(chains, 4)):
+        axes.plot(every * np.arange(draws), values[i], color=Look(i).colour, linewidth=0.7)
+    axes.set(xlabel="sweeps", ylabel="energy of four chains, nats" if chains > 3 else "energy, nats")
+    bins = 10
+    share = draws / bins
+    wide = 2.58 * np.sqrt(share * (1 - 1 / bins) * max(1.0, chains * draws / max(effective, 1.0)))
+    panels = right.subplots(-(-chains // 4), 4, sharex=True, sharey=True, squeeze=False)
+    for i, panel in enumerate(panels.ravel()):
+        if i >= chains:
+            panel.set_visible(False)
+            continue
+        counts, edges = np.histogram(ranks[i], bins, (0.5, chains * draws + 0.5))
+        panel.axhspan(max(0.0, share - wide), share + wide, color=FAINT, linewidth=0)
+        panel.stairs(counts, edges, color=Look(i).colour if i < 4 else MUTED, fill=True, alpha=0.7)
+        panel.axhline(share, color=INK, linewidth=0.8)
+        panel.set(xticks=[], yticks=[], ylim=(0, max(2 * share, 1.1 * (share + wide))))
+        panel.set_title(f"chain {i + 1}", fontsize=10, color=MUTED)
+    right.supxlabel("low energies → high energies", fontsize=12, color=INK)
     return figure
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppl_models import InputError
+
 from .console import History, Progress, command, note
 from .files import strict, to_json, write
 
@@ -88,15 +90,32 @@ def fit_energy(
 ) -> dict[str, Any]:
     """An energy: trained, judged by a likelihood with both its sides, and kept where a directory is asked for."""
     from . import energy_runs as runs
+    from .checkpoint import Checkpoints
 
+    every = options["checkpoint_every"]
+    if every is not None and out is None:
+        raise InputError("--checkpoint-every needs a directory to keep them in; add --out.")
+    about = {"command": command(), "source": runs.asked(source), "method": method, "epochs": epochs, "options": options}
+    checkpoints = None if out is None else Checkpoints(out / "checkpoint", 10 if every is None else every, about)
     with Progress(30 if epochs is None else epochs, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
-        found = runs.train(source, declaration, rows, method, epochs, shown, options)
+        found = runs.train(source, declaration, rows, method, epochs, shown, options, checkpoints)
+    return told_of_energy(found, source, rows, command(), out)
+
+
+def told_of_energy(found: Any, source: Any, rows: Any, asked: str, out: Path | None) -> dict[str, Any]:
+    """The results of a trained energy, and its directory where one is asked for."""
+    from . import energy_runs as runs
+
     note(rows.card)
-    note(f"device: {found.manifest['device']}, {options['dtype']}")
-    told = runs.results(found, source, command(), runs.judged(found, source.seed, source.device))
+    note(f"device: {found.manifest['device']}, {found.manifest['dtype']}")
+    told = runs.results(found, source, asked, runs.judged(found, source.seed, source.device))
     if out:
-        runs.store(out, found, told, source, source.seed)
+        from .diagnostics import diagnose
+
+        seen, told["diagnosis"] = diagnose(found, told, str(out), seed=source.seed, device=source.device)
+        note(told["diagnosis"]["verdict_sentence"])
+        runs.store(out, found, told, source, source.seed, seen)
         note(f"written to {out}")
     return told
 

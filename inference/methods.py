@@ -49,7 +49,7 @@ SVI_ONLY: dict[str, tuple[str, Any]] = {
 
 
 #: What only energies take.
-ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps"}
+ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "checkpoint_every": "--checkpoint-every"}
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:

@@ -68,9 +68,23 @@ def energy_report(
     history: Sequence[Mapping[str, Any]],
     pictures: Mapping[str, np.ndarray],
     image_shape: tuple[int, int] | None,
-    energies: np.ndarray,
+    energies: Mapping[str, np.ndarray],
+    trace: np.ndarray,
+    ranks: np.ndarray,
 ) -> str:
-    """The page of `ppl fit` of an energy; `energies` are those of states that its chains reached."""
+    """The page of `ppl fit` of an energy.
+
+    Args:
+        results: What the run told, its `diagnosis` with it.
+        history: One row an epoch.
+        pictures: Rows to show, by name.
+        image_shape: Of a row, if rows are images.
+        energies: By what they are of: held-out rows, states that chains reached; nats.
+        trace: Energies along chains, (chains, draws).
+        ranks: Those of `trace` among all of its values.
+    """
+    found = results.get("diagnosis") or {}
+    seen = {row["name"]: row for row in found.get("observables") or []}
     base, judged = results.get("baseline") or {}, results.get("likelihood") or {}
     sides = judged.get("sides") or {}
     how = "enumerated" if judged.get("kind") == "enumerated" else (
@@ -84,13 +98,62 @@ def energy_report(
         ("Method", str(results.get("method") or "–")),
         ("One step", seconds(results.get("seconds_per_step"))),
     ]
-    page = [("Training", _ENERGY, plots.svg(fit_plots.objective, history)),
-            ("Energies", _ENERGIES, plots.svg(fit_plots.energies, energies))]  # fmt: skip
-    return _render(results, numbers + _facts(results), page, pictures, image_shape)
+    every, effective = int(found.get("sweeps_between_draws") or 1), finite(seen.get("energy", {}).get("ess_bulk"))
+    page = [
+        ("Do model and data agree?", _ENERGIES, plots.svg(fit_plots.energies, energies)),
+        ("Do the chains mix?", _MIXING, plots.svg(fit_plots.mixing, trace, ranks, every, effective)),
+        ("Training", _ENERGY, plots.svg(fit_plots.objective, history)),
+    ]
+    return _render(
+        results, numbers + _still(found) + _facts(results), page, pictures, image_shape, listing=_observables(found),
+        judged=_judged(found),
+    )  # fmt: skip
 
 
-_ENERGY = "What training followed, the mean of each epoch; unless exact it is a difference of free energies and no likelihood."
-_ENERGIES = "E of the states of 500 chains: two hills that nothing joins would be a sign of chains that do not mix."
+_ENERGY = ("What training followed, the mean of each epoch. Unless training is exact it is a difference of free energies: no "
+           "likelihood, and no sign of progress where it stays near 0.")  # fmt: skip
+_ENERGIES = ("Energies of held-out rows (hidden units drawn given each) and of states that the model's chains reached: the "
+             "more the hills agree, the more the model's states are like the data. Several hills that nothing joins would be a "
+             "sign of chains that do not mix.")  # fmt: skip
+_MIXING = ("Left, the energy along chains: they should cross each other again and again. Right, for each chain, how often its "
+           "energies stand low or high among those of all chains. Flat bars, most of them inside the grey band, mean that all "
+           "chains see the same law; a slope or a hill, that a chain still remembers where it began.")  # fmt: skip
+_KINDS = {"trust": "unbiased", "caution": "inconclusive", "do not use": "biased"}  # classes of colour
+
+
+def _judged(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdict for the head of the page."""
+    if not found:
+        return None
+    word, _, rest = str(found["verdict_sentence"]).partition(": ")
+    told = {"word": word, "kind": _KINDS[found["verdict"]], "rest": rest.partition(" Next, type")[0]}
+    return {**told, "reasons": found["reasons"], "next": found["next"]}
+
+
+def _observables(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of what was followed along the chains."""
+    if not found:
+        return None
+    rows = [
+        [(row["name"], ""), (number(row["mean"]), f"sd {number(row['sd'])}"),
+         ("–" if row["rhat"] is None else f"{row['rhat']:.3f}", "1.000 is best"), *_effective(row, found["chains"])]
+        for row in found["observables"]
+    ]  # fmt: skip
+    title = f"{found['chains']} chains, {number(found['draws'])} draws of each, {found['sweeps_between_draws']} sweeps apart"
+    return {"title": title, "columns": ["followed", "mean", "R-hat", "effective draws a chain", "of the tails"], "rows": rows}
+
+
+def _effective(row: Row, chains: int) -> list[tuple[str, str]]:
+    return [(number(finite(row[key]) / chains), "") for key in ("ess_bulk", "ess_tail")]
+
+
+def _still(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the table leaves out: units that never moved, and round trips."""
+    if not found:
+        return []
+    still = ", ".join(f"{count} of {found['units'][site]} in {site}" for site, count in found["constant_units"].items())
+    facts = [("Units that never moved", f"{still}; {found['stuck']} of them vary in the data")]
+    return facts + ([("Round trips", ", ".join(number(int(n)) for n in found["trips"]))] if found["trips"] else [])
 
 
 def sweep_report(rows: Sequence[Mapping[str, Any]], key: str, results: Mapping[str, Any]) -> str:
@@ -306,6 +369,7 @@ def _value(value: Any) -> str:
 
 
 _GRIDS = {
+    "fantasies": ("Chains as they go on", "A row a chain, a column a moment: a row that stays as it is does not mix"),
     "classes": ("Every class in every style", "A row a style drawn from the prior, a column a class"),
     "analogies": ("Analogies", "First, a held-out row; then its style under every class"),
     "imputations": ("Missing pixels", "Held-out rows: whole; without the lower half; with it imputed"),
@@ -331,7 +395,7 @@ def _pictures(pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] |
                         ("filters", "Couplings of the hidden units that weigh most")):
         if name in found:
             drawn, how = _sheet(found[name][None, :_MOST_PICTURES], image_shape)
-            shown.append(_picture(title, drawn, how.lstrip(". ")))
+            shown.append(_picture(title, drawn, how.lstrip(". "), signed=name == "filters"))
     for name, (title, caption) in _GRIDS.items():
         grid = grids.get(name)
         if grid is None or not image_shape or grid.ndim != 3 or grid.shape[-1] != math.prod(image_shape):
@@ -356,11 +420,15 @@ def _sheet(stacks: np.ndarray, image_shape: tuple[int, int] | None) -> tuple[np.
     return images.tiles(np.concatenate(full), columns, image_shape), ""
 
 
-def _picture(title: str, drawn: np.ndarray, how: str) -> dict[str, str]:
+def _picture(title: str, drawn: np.ndarray, how: str, signed: bool = False) -> dict[str, str]:
+    """With its caption; the middle grey of `signed` values is 0."""
     solid = drawn[np.isfinite(drawn)]
     low, high = (float(solid.min()), float(solid.max())) if solid.size else (0.0, 1.0)
-    if low >= 0 and high <= 1:
+    if low >= 0 and high <= 1 and not signed:
         low, high = 0.0, 1.0
+    if signed:
+        low, high = -max(-low, high), max(-low, high)
+        how = ". ".join(filter(None, (how, "Middle grey is no coupling; white favours the pixel, black its absence")))
     caption = ". ".join(part for part in (how, f"Black is {number(low)}, white {number(high)}.") if part)
     return {"title": title, "caption": caption, "address": images.png(drawn, low, high)}
 
@@ -368,7 +436,7 @@ def _picture(title: str, drawn: np.ndarray, how: str) -> dict[str, str]:
 def _render(
     results: Mapping[str, Any], facts: Sequence[tuple[str, str]], drawings: Sequence[tuple[str, str, str]],
     pictures: Mapping[str, np.ndarray], image_shape: tuple[int, int] | None, table: Mapping[str, Any] | None = None,
-    listing: Mapping[str, Any] | None = None,
+    listing: Mapping[str, Any] | None = None, judged: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("inference").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -376,6 +444,7 @@ def _render(
     return page.render(
         title=f"{results.get('model') or 'model'} on {(results.get('data') or {}).get('name') or 'data'}",
         verdict=results.get("verdict_sentence") or "No verdict.",
+        judged=judged,
         command=results.get("command") or "–",
         facts=facts,
         table=table,

@@ -15,6 +15,7 @@ from ppl_models.datasets import Dataset
 from ppl_models.energy import is_gaussian
 from ppl_models.language import check_engine
 
+from ..checkpoint import Checkpoints
 from ..checks import check_settings
 from ..data import prepare
 from ..kernels import Tempering
@@ -22,6 +23,7 @@ from ..log_partition.annealed import kernel as default_kernel
 from ..manifest import manifest
 from .hidden import hidden_means
 from .objective import Method, Objective, constrained, unconstrained
+from .resume import identity, restored
 
 __all__ = ["EnergyFit", "Method", "Objective", "fit_energy", "hidden_means"]
 
@@ -36,6 +38,7 @@ class EnergyFit:
             a difference of free energies unless exact, and no likelihood).
         chains: The persistent chains' sites by name at the end, (chains, size); None of other methods.
         seconds_per_step: Median over epochs after the first, which compiles.
+        kernel: What moved the chains; None where the run was read from a directory.
     """
 
     model: Any
@@ -47,6 +50,13 @@ class EnergyFit:
     chains: dict[str, np.ndarray] | None
     seconds_per_step: float
     manifest: dict[str, Any] = field(default_factory=dict)
+    kernel: Any = None
+
+    def to_arviz(self, **settings: Any) -> Any:
+        """An ArviZ `DataTree` of what chains of this energy do; `settings` are those of `diagnostics.observe`."""
+        from ..diagnostics import observe, to_tree
+
+        return to_tree(observe(self, **settings))
 
 
 def fit_energy(
@@ -54,7 +64,8 @@ def fit_energy(
     batch: int = 100, chains: int = 100, sweeps: int = 1, lr: float = 1e-3, optimiser: Any = None, centring: float = 0.01,
     seed: int = 0, dtype: str = "float32", device: str | None = None, init: Mapping[str, np.ndarray] | None = None,
     start: Mapping[str, np.ndarray] | None = None,
-    callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (),
+    callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (), checkpoints: Checkpoints | None = None,
+    resume: bool = False, other_versions: bool = False,
 ) -> EnergyFit:  # fmt: skip
     """Maximise the likelihood of an energy, or what `method` puts in its place.
 
@@ -79,9 +90,12 @@ def fit_energy(
         start: Of every site, (chains, size): where the persistent chains start, say where those of another fit ended; random
             states if left out.
         callbacks: Called with each history row; one that returns True stops.
+        checkpoints: Where the whole state is kept, at the start, every so many epochs and at the end.
+        resume: Go on from the last of these, up to `epochs` in all: on one machine the same bits as if never stopped.
+        other_versions: Go on even if other versions of the libraries wrote it, at the price of those bits.
 
     Raises:
-        InputError: A setting or the data cannot be used.
+        InputError: A setting or the data cannot be used, or there is no checkpoint of this training to go on from.
         NumericalError: The parameters left the finite numbers.
     """
     check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, dtype=dtype)
@@ -101,14 +115,34 @@ def fit_energy(
         carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
         steps = len(rows.x) // min(batch, len(rows.x))
-        for number in range(1, epochs + 1):
+        same = identity(objective, rows, shared.VERSIONS, engine=engine, batch=batch, chains=chains, lr=lr, centring=centring,
+                        seed=seed, dtype=dtype, optimiser=optimiser is not None, init=init is not None, start=start is not None)  # fmt: skip
+        if resume:
+            if checkpoints is None:
+                raise InputError("resume needs checkpoints to go on from; give those of the fit that was stopped.")
+            carry, history, timings = restored(trainer, carry, checkpoints, same, other_versions)
+            if epochs < len(history):
+                raise InputError(f"expected epochs to be at least the {len(history)} done, got {epochs}; ask for more in all.")
+
+        def keep() -> None:
+            if checkpoints is not None:
+                tensors, facts = trainer.frozen(carry)
+                kept = {"training": same, "carry": facts, "history": history, "timings": timings}
+                checkpoints.save(len(history), tensors, kept)
+
+        if not resume:
+            keep()
+        for number in range(len(history) + 1, epochs + 1):
             at = perf_counter()
             carry, told = run(carry, x)
             told = {name: np.asarray(v, np.float64) for name, v in shared.to_numpy(told).items()}
             timings.append((perf_counter() - at) / steps)
             require_finite(told["objective"], number)
             history.append({"epoch": number, "seconds": sum(timings) * steps, "objective": float(told["objective"].mean())})
-            if any([callback(history[-1]) for callback in callbacks]):
+            stop = any([callback(history[-1]) for callback in callbacks])
+            if checkpoints is not None and (stop or number == epochs or number % checkpoints.every == 0):
+                keep()
+            if stop:
                 break
         params = shared.to_numpy(constrained(words, carry.params))
         last = None if carry.chains is None else shared.to_numpy(first(objective, carry.chains.values))
@@ -116,7 +150,7 @@ def fit_energy(
              "lr": lr, "method": method, "dtype": dtype, "kernel": type(objective.kernel).__name__}  # fmt: skip
     return EnergyFit(
         model, engine, rows, method, params, history, last, float(np.median(timings[1:] or timings or [0.0])),
-        manifest(versions=shared.VERSIONS, wall_seconds=perf_counter() - began, **facts),
+        manifest(versions=shared.VERSIONS, wall_seconds=perf_counter() - began, **facts), objective.kernel,
     )  # fmt: skip
 
 
