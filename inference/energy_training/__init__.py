@@ -116,7 +116,8 @@ def fit_energy(
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
         steps = len(rows.x) // min(batch, len(rows.x))
         same = identity(objective, rows, shared.VERSIONS, engine=engine, batch=batch, chains=chains, lr=lr, centring=centring,
-                        seed=seed, dtype=dtype, optimiser=optimiser is not None, init=init is not None, start=start is not None)  # fmt: skip
+                        seed=seed, dtype=dtype, optimiser=optimiser is not None, init=init is not None,
+                        start=start is not None)  # fmt: skip
         if resume:
             if checkpoints is None:
                 raise InputError("resume needs checkpoints to go on from; give those of the fit that was stopped.")
