@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from inference.kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, Metropolis, SequentialGibbs, Tempering
+from inference.kernels import BlockGibbs, ChromaticGibbs, Cooling, GibbsWithGradients, Metropolis, SequentialGibbs, State, Tempering
 from inference.log_partition.annealed import along, fixed, uncoupled
 from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine
 
@@ -105,8 +105,8 @@ def transition(kernel: str, model: str, beta: float, engine: str) -> tuple[np.nd
         return target(declaration, engine, params, beta), T
 
 
-def tempered(inner: Any, parity: int, engine: str) -> tuple[np.ndarray, np.ndarray]:
-    """π and T on the product space of three replicas of an RBM of two units, at a step that swaps even pairs or odd ones."""
+def tempered(inner: Any, parity: int, engine: str, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """π and T on the product space of three replicas of an RBM of two units, from a step that swaps even pairs or odd ones."""
     model, betas = RBM(1, 1), (1.0, 0.6, 0.2)
     with exact(engine):
         array, kernel, params = shared(engine).array, Tempering(inner(model), betas), given(model, engine, 2.0)
@@ -114,8 +114,9 @@ def tempered(inner: Any, parity: int, engine: str) -> tuple[np.ndarray, np.ndarr
 
         def step(ppl: Any, state: Any) -> Any:
             values = {name: ppl.xp.moveaxis(v, -1, 0)[..., None] for name, v in state.values.items()}
-            start = kernel.init(ppl, state.rng_key, values)._replace(step=array(np.array(float(parity))))
-            after, info = kernel.step(ppl, start, params)
+            after = kernel.init(ppl, state.rng_key, values)._replace(step=array(np.array(float(parity))))
+            for _ in range(steps):
+                after, info = kernel.step(ppl, after, params)
             values = {name: ppl.xp.moveaxis(v[..., 0], 0, -1) for name, v in after.values.items()}
             return state._replace(rng_key=after.rng_key, values=values), info
 
@@ -123,6 +124,22 @@ def tempered(inner: Any, parity: int, engine: str) -> tuple[np.ndarray, np.ndarr
     # The states are numbered by (x1 x2 x3 h1 h2 h3); the product by (x1 h1 x2 h2 x3 h3).
     order = np.arange(64).reshape([2] * 6).transpose(0, 3, 1, 4, 2, 5).reshape(-1)
     return pi, T[np.ix_(order, order)]
+
+
+def cooled(step: int, engine: str) -> tuple[np.ndarray, np.ndarray]:
+    """π at the β of a step of cooling, and T of that step."""
+    betas, model = (0.2, 0.5, 0.9, 1.6), MODELS["rbm"]
+    with exact(engine):
+        array, params, kernel = shared(engine).array, given(model, engine), Cooling(BlockGibbs(model), betas)
+
+        def one(ppl: Any, state: Any) -> Any:
+            start = kernel.init(ppl, state.rng_key, state.values)
+            after, info = kernel.step(ppl, start._replace(step=start.step + step), params)
+            assert int(after.step) == step + 1
+            return State(after.rng_key, after.values), info
+
+        T = matrix(one, words(engine), array, model.sites)
+        return target(model, engine, params, betas[min(step, 3)]), T
 
 
 def annealed_ratio(name: str, engine: str) -> tuple[float, float, float]:
