@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
-from inference.kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, SequentialGibbs, State, Tempering, coloured
+from inference.kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, SequentialGibbs, Tempering, coloured
 from ppl_models import InputError
 from ppl_models.energy import RBM, BoltzmannMachine
 from ppl_models.language import ENGINES
 
 from .catalogue import close, shared
 from .catalogue import exact as session
-from .stationary import CASES, MODELS, RING, ROWS, given, parameters, target, tempered, transition, words
-from .transition import Tape, forced, matrix, states
+from .stationary import CASES, MODELS, RING, ROWS, clamped, gaussian_sweep, parameters, tempered, transition, words
+from .transition import matrix
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -76,28 +75,8 @@ def test_tempering_leaves_them_as_they_are_after_an_even_and_an_odd_step(engine:
 @each_engine
 @pytest.mark.parametrize("name", ["rbm", "rbm-centred", "dbm", "ring", "ring-ising", "dense"])
 def test_clamped_units_stay_and_the_others_have_the_law_given_them(name: str, engine: str):
-    """T among the states of one clamped value: p(the rest | it) is left as it is, and every such state reached."""
-    model, held = MODELS[name], (0, 2)
-    bits = np.concatenate(list(states(model.sites).values()), -1)
-    if hasattr(model, "colours"):
-        kernel: Any = BlockGibbs(model, clamp=("x",))
-        held = tuple(range(model.sites["x"]))
-    else:
-        kernel = ChromaticGibbs(model, clamp=held)
-    with session(engine):
-        params = given(model, engine)
-        T = matrix(lambda ppl, state: kernel.step(ppl, state, params, 0.7), words(engine), shared(engine).array, model.sites)
-        pi = target(model, engine, params, 0.7)
-    alike = (bits[:, None, held] == bits[None, :, held]).all(-1)
-    assert (T[~alike] == 0).all()
-    for value in np.unique(bits[:, held], axis=0):
-        here = (bits[:, held] == value).all(1)
-        law, block = pi[here] / pi[here].sum(), T[np.ix_(here, here)]
-        close(block.sum(1), np.ones(len(block)), 1e-12)
-        assert np.abs(law @ block - law).max() < 1e-12
-        assert (np.linalg.matrix_power(block, 4) > 0).all()
-        if name.startswith("rbm"):  # one colour is free: a step is a draw
-            close(block, np.broadcast_to(law, block.shape), 1e-12)
+    """T among the states of one clamped value: p(the rest | it) is left as it is, and every such state is reached."""
+    assert clamped(name, engine) < 1e-12
 
 
 # --- relations --------------------------------------------------------------------------------------------------------
@@ -136,35 +115,7 @@ def test_spins_turned_with_their_couplings_move_alike(kernel: str, name: str):
 @pytest.mark.parametrize("beta", [1.0, 0.4])
 def test_a_sweep_over_gaussian_units_draws_from_both_conditionals(beta: float, centred: bool, engine: str):
     """p(h | x)^β by its sum over states and the moments of p(x | h)^β by quadrature, from the energy alone, to 1e-8."""
-    model = RBM(2, 2, visible="normal", centred=centred)
-    values = parameters(model) | {"x.scale": np.array([0.6, 1.7])}
-    bits, noise = states({"h": 2})["h"], np.array([-1.0, 0.0, 1.0])
-    with session(engine):
-        array, ppl = shared(engine).array, words(engine)
-        params = {name: array(value) for name, value in values.items()}
-
-        def energy(x: np.ndarray, h: np.ndarray) -> np.ndarray:
-            return np.asarray(model.energy(ppl, params, {"x": array(x), "h": array(h)}))
-
-        start = np.tile(np.array([0.3, -1.2]), (12, 1))
-        tape = Tape(array(np.repeat(bits, 3, 0)), 0, array(np.zeros(12)))
-        driven = forced(ppl)
-        driven.normal = lambda rng_key, like: (rng_key, array(np.tile(noise, 4)[:, None] + np.zeros(like.shape)))
-        state = State(tape, {"x": array(start), "h": array(np.zeros((12, 2)))})
-        after, _ = BlockGibbs(model).step(driven, state, params, beta)
-        log_p = -beta * energy(start[:4], bits)
-        close(np.asarray(after.rng_key.log_weight)[::3], log_p - logsumexp(log_p), 1e-12)
-        drawn = np.asarray(after.values["x"]).reshape(4, 3, 2)
-        grid = np.linspace(-20, 20, 4001)  # the trapezium rule is exact to rounding for such a density
-        for h, (low, middle, high) in zip(bits, drawn, strict=True):
-            for i in range(2):
-                x = np.zeros((len(grid), 2))
-                x[:, i] = grid
-                p = np.exp(-beta * (E := energy(x, np.tile(h, (len(grid), 1)))) + beta * E.min())
-                p = p / p.sum()
-                mean = p @ grid
-                close(middle[i], mean, 1e-8)
-                close((high - low)[i] / 2, np.sqrt(p @ (grid - mean) ** 2), 1e-8)
+    assert gaussian_sweep(beta, centred, engine) < 1e-8
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ppl_models.energy import RBM, BoltzmannMachine
 
 from .catalogue import ENGINES, close, shared
 from .catalogue import exact as session
-from .stationary import cooled, energies, given, parameters, target, words
+from .stationary import cooled, energies, target, words
 from .test_kernels import each_engine
 from .test_native_kernels import agrees_in_number
 from .transition import states

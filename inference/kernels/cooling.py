@@ -1,4 +1,4 @@
-"""Simulated annealing: any kernel along falling temperatures, towards the lowest energy (Kirkpatrick, Gelatt and Vecchi 1983)."""
+"""Simulated annealing: any kernel as the temperature falls, towards the lowest energy (Kirkpatrick et al. 1983)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ class Cooling:
     """
 
     kernel: Any
-    betas: Sequence[float]
+    betas: Sequence[float] | np.ndarray
 
     def __post_init__(self) -> None:
         betas = np.asarray(self.betas, float)
         if not betas.size or not np.isfinite(betas).all() or betas[0] < 0 or (np.diff(betas) < 0).any():
-            raise InputError("expected inverse temperatures that do not fall, finite and none below 0, got "
-                             f"{np.array2string(betas, threshold=6)}; give them as by `geometric_schedule(1000, 0.1, 10.0)`.")
+            raise InputError(
+                "expected inverse temperatures that do not fall, finite and none below 0, got "
+                f"{np.array2string(betas, threshold=6)}; give them as by `geometric_schedule(1000, 0.1, 10.0)`."
+            )
         object.__setattr__(self, "betas", tuple(map(float, betas)))  # hashed by value, as what decides a program
 
     @property
@@ -84,6 +86,7 @@ def logarithmic_schedule(steps: int, last: float) -> np.ndarray:
 
 
 def checked(steps: int, first: float, last: float) -> int:
+    """The steps of a schedule that rises from a β to another."""
     if steps < 2 or not 0 <= first < last < np.inf:
         raise InputError(f"expected at least 2 steps from a β of at least 0 up to a higher one, got {steps} from {first!r} to "
                          f"{last!r}; give 1000, 0.1 and 10.0 or the like.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A ladder of inverse temperatures whose neighbours all exchange equally often (Syed, Bouchard-Côté, Deligiannidis, Doucet 2022)."""
+"""A ladder of inverse temperatures whose neighbours all exchange equally often (Syed et al. 2022)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ FIRST = 32  # steps of the first round; each has twice those of the one before
 
 def ladder(
     kernel: Any, params: Mapping[str, Any], *, count: int | None = None, rate: float | None = None, last: float = 0.0,
-    engine: str = "numpyro", rounds: int = 6, chains: int = 64, seed: int = 0, dtype: str = "float32", device: str | None = None,
+    engine: str = "numpyro", rounds: int = 6, chains: int = 64, seed: int = 0, dtype: str = "float32",
+    device: str | None = None,
 ) -> tuple[float, ...]:  # fmt: skip
-    """β from 1 down to `last`, for `Tempering(kernel, betas)`: Λ(β) = Σ of the neighbours' refusals down to β, cut into equal parts.
+    """β from 1 down to `last`, for `Tempering`: Λ(β) = Σ of what the pairs of neighbours down to β refuse, in equal parts.
 
     A pilot of parallel tempering estimates how often each pair of neighbours refuses, r_i = 1 − the mean chance to swap. Λ, the
     communication barrier, is Σ r_i whatever the ladder, but for terms of third order in its steps; straight lines between its
@@ -84,7 +85,9 @@ def cut(betas: np.ndarray, barrier: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([betas[:1], inner, betas[-1:]])
 
 
-def refusals(ppl: Any, tempering: Tempering, chains: int, rng_key: Any, params: Any, factor: Any, steps: Any) -> tuple[Any, Any]:
+def refusals(
+    ppl: Any, tempering: Tempering, chains: int, rng_key: Any, params: Any, factor: Any, steps: Any
+) -> tuple[Any, Any]:  # fmt: skip
     """The next key, and 1 − the mean chance to swap of each pair, over the second half of an even number of steps."""
     some, values = next(iter(params.values())), {}
     for name, size in tempering.model.sites.items():

@@ -23,7 +23,7 @@ def bridge(
     model: Any, params: Mapping[str, Any], *, engine: str = "numpyro", betas: int | Sequence[float] = 11, chains: int = 50,
     draws: int = 500, warmup: int = 500, thin: int = 1, seed: int = 0, dtype: str = "float32", device: str | None = None,
 ) -> Annealed:  # fmt: skip
-    """log Z from draws of p_r ∝ exp(−β_r E), β₀ = 1 > … > β_R = 0, whose Z is 2^units: the sum of log Z_r / Z_{r+1} = d_r, at which.
+    """log Z = Σ_r d_r + units · log 2 from draws of p_r ∝ exp(−β_r E), β₀ = 1 > … > β_R = 0; d_r = log Z_r / Z_{r+1}, at which.
 
         mean over p_{r+1} of σ((β_{r+1} − β_r) E − d) = mean over p_r of σ(d − (β_{r+1} − β_r) E),  σ(u) = 1 / (1 + exp(−u)).
 
@@ -127,7 +127,7 @@ def bridged(energies: np.ndarray, betas: Sequence[float], log_last: float, setti
 
 
 def log_ratio(cold: np.ndarray, hot: np.ndarray) -> float:
-    """log Z / Z' of the law the draws `cold` are from to that of `hot`; both hold log q / q' of unnormalised densities, as many.
+    """log Z / Z' of the law that the draws `cold` are from and that of `hot`, as many; both hold log q / q', unnormalised.
 
     The left side less the right falls as d rises, so that halving an interval finds where they meet.
     """
@@ -144,4 +144,5 @@ def log_ratio(cold: np.ndarray, hot: np.ndarray) -> float:
 
 
 def logistic(u: np.ndarray) -> np.ndarray:
+    """σ(u), without overflow."""
     return 0.5 * (1 + np.tanh(u / 2))

@@ -30,9 +30,9 @@ def torus_log_partition(rows: int, columns: int, coupling: float) -> float:
 
         Z = ½ (2 sinh 2K)^(mn/2) (Π 2 cosh ½mγ₂ᵣ₊₁ + Π 2 sinh ½mγ₂ᵣ₊₁ + Π 2 cosh ½mγ₂ᵣ + Π 2 sinh ½mγ₂ᵣ),  r = 0 … n − 1,
 
-    cosh γₗ = cosh 2K coth 2K − cos(πl / n), γ₀ = 2K + log tanh K, which is below 0 above the critical temperature. On sides of 2
-    both bonds of a pair count. Everything is a logarithm, and γ comes of sinh²(γ/2) = (s − 1)² / 2s + sin²(πl / 2n), s = sinh 2K,
-    where nothing cancels. Source: Kaufman 1949; in this form Beale 1996.
+    cosh γₗ = cosh 2K coth 2K − cos(πl / n), γ₀ = 2K + log tanh K, below 0 above the critical temperature. On sides of 2 both
+    bonds of a pair count. Products are logarithms, and γ comes of sinh²(γ/2) = (s − 1)² / 2s + sin²(πl / 2n), s = sinh 2K, in
+    which nothing cancels. Source: Kaufman 1949; in this form Beale 1996.
 
     Args:
         rows: m, at least 2.
@@ -45,7 +45,7 @@ def torus_log_partition(rows: int, columns: int, coupling: float) -> float:
     if min(rows, columns) < 2:
         raise InputError(f"expected sides of at least 2, got {rows} x {columns}; a single row is a ring.")
     if not abs(coupling) <= STRONGEST:
-        raise InputError(f"expected a coupling within {STRONGEST:g} of 0, got {coupling!r}; beyond it only the ground states count.")
+        raise InputError(f"expected a coupling within {STRONGEST:g} of 0, got {coupling!r}; beyond it count the ground states.")
     if coupling < 0 and (rows % 2 or columns % 2):
         raise InputError(f"expected even sides for a coupling below 0, got {rows} x {columns}; every odd ring is frustrated.")
     if coupling == 0:
