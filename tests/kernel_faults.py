@@ -77,6 +77,8 @@ FAULTS = [
           "bridge: from hot to cold"),
     Fault(f"{LOG_Z}/bridge.py", "one_each += (won - lost).mean(1) / slope", "one_each += won.mean(1) / slope",
           "bridge: one side of a chain's equation"),
+    Fault(f"{LOG_Z}/raised.py", "beta = path[last - i]", "beta = path[last - i - 1]", "RAISE: a temperature late"),
+    Fault(f"{LOG_Z}/raised.py", "come - gone - lost", "gone - come - lost", "RAISE: ratios the wrong way up"),
     Fault(f"{LOG_Z}/torus.py", "half[0] = np.sign(s - 1) * half[0]", "half[0] = abs(half[0])",
           "torus: γ₀ above 0 at every temperature"),
     Fault(f"{LOG_Z}/torus.py", "np.arange(first, 2 * columns, 2)", "np.arange(1 - first, 2 * columns, 2)",
@@ -137,7 +139,8 @@ def table() -> dict[str, object]:
         f"clamping of {name}": (partial(stationary.clamped, name, "pyro"), 1e-12) for name in ("rbm", "ring")
     }
     gaps |= {"Gaussian units": (partial(stationary.gaussian_sweep, 0.4, True, "pyro"), 1e-8),
-             "bridge": (stationary.bridged_gap, 1e-12), "torus": (stationary.torus_gap, 1e-12)}  # fmt: skip
+             "bridge": (stationary.bridged_gap, 1e-12),
+             "RAISE": (partial(stationary.raised_gap, "pyro"), 1e-12), "torus": (stationary.torus_gap, 1e-12)}  # fmt: skip
     for name, (work, limit) in gaps.items():
         try:
             gap = work()

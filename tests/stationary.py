@@ -22,6 +22,7 @@ from inference.kernels import (
 from inference.log_partition import torus_log_partition
 from inference.log_partition.annealed import along, fixed, uncoupled
 from inference.log_partition.bridge import bridged
+from inference.log_partition.raised import down
 from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine
 
 from .catalogue import exact, shared
@@ -233,6 +234,27 @@ def torus_gap() -> float:
         for coupling in (0.0, 0.05, 0.3, CRITICAL, 0.7, 2.0):
             truth = np.logaddexp.reduce(coupling * bonds)
             gaps.append(abs(torus_log_partition(rows, columns, coupling) / truth - 1))
+    return float(max(gaps))
+
+
+def raised_gap(engine: str) -> float:
+    """How far E[w] of backward annealing is from p_ann(x), by every path of draws, and p_ann by enumerated sweeps."""
+    gaps, path = [], np.array([0.0, 0.3, 1.0])
+    for name in ("rbm", "rbm-centred"):
+        model = PAIRS[name]
+        with exact(engine):
+            array, end = shared(engine).array, given(model, engine, 2.0)
+            start = {k: fixed(model, k, v, 0.3 if k.endswith("bias") else None, shared(engine)) for k, v in end.items()}
+            law = target(model, engine, start, 1.0).reshape(2, 2).sum(1)
+            for beta in path[1:]:
+                joint = target(model, engine, {k: (1 - beta) * start[k] + beta * end[k] for k in end}, 1.0).reshape(2, 2)
+                law = law @ (joint / joint.sum(1, keepdims=True)) @ (joint / joint.sum(0)).T
+            outcomes = np.array(list(product([0.0, 1.0], repeat=4)))
+            for bit in (0.0, 1.0):
+                tape = Tape(array(outcomes), 0, array(np.zeros(16)))
+                after, log_w = down(forced(words(engine)), model, tape, start, end, array(path), array(np.full((16, 1), bit)))
+                log_p, log_w = np.asarray(after.log_weight), np.asarray(log_w)
+                gaps += [abs(np.exp(log_p).sum() - 1), abs(np.exp(log_p + log_w).sum() / law[int(bit)] - 1)]
     return float(max(gaps))
 
 

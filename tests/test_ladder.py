@@ -66,7 +66,7 @@ def test_neighbours_on_an_adapted_ladder_refuse_alike(engine: str):
 
 def test_a_rate_of_exchange_decides_how_many():
     E = energies_of_the_magnet()
-    betas, more = (ladder(SequentialGibbs(MAGNET), HELD, rate=rate, engine="pyro", rounds=4) for rate in (0.7, 0.85))
+    betas, more = (ladder(SequentialGibbs(MAGNET), HELD, rate=rate, engine="pyro", rounds=3) for rate in (0.7, 0.85))
     assert refusals(E, betas).max() < 0.32, "rounded up: rather too many than too few"
     assert refusals(E, betas).min() > 0.2
     assert refusals(E, more).max() < 0.17

@@ -4,7 +4,8 @@ from .annealed import Annealed, annealed, pooled, schedule
 from .bridge import bridge
 from .exact import exact
 from .likelihood import unnormalised
+from .raised import Raised, raised
 from .torus import torus_edges, torus_log_partition
 
-__all__ = ["Annealed", "annealed", "bridge", "exact", "pooled", "schedule", "torus_edges", "torus_log_partition",
-           "unnormalised"]  # fmt: skip
+__all__ = ["Annealed", "Raised", "annealed", "bridge", "exact", "pooled", "raised", "schedule", "torus_edges",
+           "torus_log_partition", "unnormalised"]  # fmt: skip
