@@ -8,8 +8,9 @@ import json
 import shutil
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,29 @@ FAULTS = [
           "tempering: swaps the wrong way"),
     Fault(f"{KERNELS}/tempering.py", "params, betas[:, None, None])", "params, 0 * betas[:, None, None] + 1.0)",
           "tempering: every replica at β = 1"),
+    Fault(f"{KERNELS}/tempering.py", "values, state.step + 1, walker", "values, state.step, walker",
+          "tempering: the same pairs at every step"),
+    Fault(f"{KERNELS}/cooling.py", "max=len(self.betas) - 1)]", "max=0)]", "cooling: never cools"),
+    Fault(f"{KERNELS}/cooling.py", "clip(state.step, max", "clip(state.step - 1, max", "cooling: a step late"),
+    Fault(f"{KERNELS}/block_gibbs.py", "if site in self.clamp:", "if site in self.clamp[1:]:",
+          "block Gibbs: a clamped site drawn"),
+    Fault(f"{KERNELS}/chromatic_gibbs.py", "self.model.num_units), self.clamp)", "self.model.num_units), self.clamp[1:])",
+          "chromatic Gibbs: a clamped unit drawn"),
+    Fault(f"{KERNELS}/block_gibbs.py", "scale * noise / beta**0.5", "scale * noise", "block Gibbs: Gaussian units at β = 1"),
+    Fault(f"{ENERGY}/rbm.py", 'params["x.bias"] + scale * (self', 'params["x.bias"] + (self',
+          "Gaussian machine: the scale of x missing in its mean"),
+    Fault(f"{LOG_Z}/bridge.py", "logistic(hot - middle).mean() > logistic(middle - cold).mean()",
+          "logistic(hot - middle).mean() > logistic(cold - middle).mean()", "bridge: the ratio the wrong way up on one side"),
+    Fault(f"{LOG_Z}/bridge.py", "hotter = betas[r + 1] - betas[r]", "hotter = betas[r] - betas[r + 1]",
+          "bridge: from hot to cold"),
+    Fault(f"{LOG_Z}/bridge.py", "one_each += (won - lost).mean(1) / slope", "one_each += won.mean(1) / slope",
+          "bridge: one side of a chain's equation"),
+    Fault(f"{LOG_Z}/raised.py", "beta = path[last - i]", "beta = path[last - i - 1]", "RAISE: a temperature late"),
+    Fault(f"{LOG_Z}/raised.py", "come - gone - lost", "gone - come - lost", "RAISE: ratios the wrong way up"),
+    Fault(f"{LOG_Z}/torus.py", "half[0] = np.sign(s - 1) * half[0]", "half[0] = abs(half[0])",
+          "torus: γ₀ above 0 at every temperature"),
+    Fault(f"{LOG_Z}/torus.py", "np.arange(first, 2 * columns, 2)", "np.arange(1 - first, 2 * columns, 2)",
+          "torus: odd and even momenta exchanged"),
     Fault(f"{KERNELS}/state.py", "    rng_key, u = ppl.uniform(rng_key, logits)\n    return ppl.flip(rng_key, u, logits)",
           "    _, u = ppl.uniform(rng_key, logits)\n    return ppl.flip(rng_key, u, logits)", "a key used twice"),
     Fault(f"{ENERGY}/boltzmann.py", "            return below + below.mT\n", "            return 2.0 * (below + below.mT)\n",
@@ -94,10 +118,15 @@ def table() -> dict[str, object]:
     stationary = importlib.import_module("tests.stationary")
     assert Path(sys.modules["inference"].__file__ or "").is_relative_to(Path.cwd())
     kernels = sys.modules["inference.kernels"]
-    cases = {f"{kernel} on {model}": (stationary.transition, kernel, model, 0.3, "pyro") for kernel, model in stationary.CASES}
+    cases: dict[str, tuple[Any, ...]] = {}
+    for kernel, model in stationary.CASES:
+        cases[f"{kernel} on {model}"] = (stationary.transition, kernel, model, 0.3, "pyro")
     for inner in (kernels.BlockGibbs, kernels.GibbsWithGradients):
         for parity in (0, 1):
             cases[f"tempering of {inner.__name__}, parity {parity}"] = (stationary.tempered, inner, parity, "pyro")
+    held = partial(kernels.BlockGibbs, clamp=("x",))
+    cases["tempering, an even and an odd step"] = (two_steps, stationary, held)
+    cases |= {f"cooling, step {step}": (stationary.cooled, step, "pyro") for step in (0, 1, 5)}
     for name, (work, *arguments) in cases.items():
         try:
             pi, T = work(*arguments)
@@ -106,12 +135,32 @@ def table() -> dict[str, object]:
         gap = max(float(np.abs(pi @ T - pi).max()), float(np.abs(T.sum(1) - 1).max()))
         if not gap < 1e-12:
             return {"case": name, "gap": gap}
+    gaps: dict[str, tuple[Any, float]] = {
+        f"clamping of {name}": (partial(stationary.clamped, name, "pyro"), 1e-12) for name in ("rbm", "ring")
+    }
+    gaps |= {"Gaussian units": (partial(stationary.gaussian_sweep, 0.4, True, "pyro"), 1e-8),
+             "bridge": (stationary.bridged_gap, 1e-12),
+             "RAISE": (partial(stationary.raised_gap, "pyro"), 1e-12), "torus": (stationary.torus_gap, 1e-12)}  # fmt: skip
+    for name, (work, limit) in gaps.items():
+        try:
+            gap = work()
+        except Exception:
+            return {"case": name, "error": traceback.format_exc(limit=-2)}
+        if not gap < limit:
+            return {"case": name, "gap": gap}
     for name in stationary.PAIRS:
         total, mean_weight, ratio = stationary.annealed_ratio(name, "pyro")
         gap = max(abs(total - 1), abs(mean_weight / ratio - 1))
         if not gap < 1e-12:
             return {"case": f"annealing of {name}", "gap": gap}
     return {}
+
+
+def two_steps(stationary: Any, inner: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of tempering: the law after an even and an odd step, and what makes it of the law, unless the steps are not those."""
+    pi, T = stationary.tempered(inner, 0, "pyro", steps=2)
+    wanted = stationary.tempered(inner, 0, "pyro")[1] @ stationary.tempered(inner, 1, "pyro")[1]
+    return pi, T if np.abs(T - wanted).max() < 1e-12 else np.zeros_like(T)
 
 
 def run() -> None:

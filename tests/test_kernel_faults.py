@@ -23,5 +23,14 @@ def test_the_table_finds_every_planted_fault(tmp_path):
 
 def test_faults_are_in_every_kernel_file():
     assert len({fault.what for fault in FAULTS}) == len(FAULTS) >= 20
-    named = ("block_gibbs", "chromatic_gibbs", "sequential_gibbs", "metropolis", "gibbs_with_gradients", "tempering", "state")
+    named = (
+        "block_gibbs",
+        "chromatic_gibbs",
+        "sequential_gibbs",
+        "metropolis",
+        "gibbs_with_gradients",
+        "tempering",
+        "cooling",
+        "state",
+    )
     assert {f"inference/kernels/{name}.py" for name in named} <= {fault.file for fault in FAULTS}

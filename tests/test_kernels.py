@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from ppl_models import InputError
 from ppl_models.energy import RBM, BoltzmannMachine
 from ppl_models.language import ENGINES
 
-from .catalogue import close
-from .stationary import CASES, MODELS, RING, ROWS, tempered, transition
+from .catalogue import close, shared
+from .catalogue import exact as session
+from .stationary import CASES, MODELS, RING, ROWS, clamped, gaussian_sweep, parameters, tempered, transition, words
+from .transition import matrix
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -51,6 +54,68 @@ def test_tempering_leaves_the_product_of_all_replicas_as_it_is(inner: Any, parit
     if inner is BlockGibbs:
         swaps = np.einsum("abc->bac" if parity == 0 else "abc->acb", np.arange(64).reshape(4, 4, 4)).reshape(-1)
         assert T[np.arange(64), swaps].min() > 0
+
+
+@each_engine
+def test_tempering_leaves_them_as_they_are_after_an_even_and_an_odd_step(engine: str):
+    """Two steps that count for themselves: the product of the two transitions, whose law is the product's still.
+
+    Held x makes the outcomes of two steps few enough to force: states still travel between replicas.
+    """
+    inner = partial(BlockGibbs, clamp=("x",))
+    pi, T = tempered(inner, 0, engine, steps=2)
+    close(T, tempered(inner, 0, engine)[1] @ tempered(inner, 1, engine)[1], 1e-12)
+    assert np.abs(pi @ T - pi).max() < 1e-12
+    assert np.abs(T - tempered(inner, 1, engine)[1] @ tempered(inner, 0, engine)[1]).max() > 1e-3
+
+
+# --- clamping ---------------------------------------------------------------------------------------------------------
+
+
+@each_engine
+@pytest.mark.parametrize("name", ["rbm", "rbm-centred", "dbm", "ring", "ring-ising", "dense"])
+def test_clamped_units_stay_and_the_others_have_the_law_given_them(name: str, engine: str):
+    """T among the states of one clamped value: p(the rest | it) is left as it is, and every such state is reached."""
+    assert clamped(name, engine) < 1e-12
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+def transition_at(kernel: str, model: Any, values: dict[str, np.ndarray], beta: float) -> np.ndarray:
+    with session("pyro"):
+        array, made = shared("pyro").array, ROWS[kernel].kernel(model)
+        params = {name: array(value) for name, value in values.items()}
+        return matrix(lambda ppl, state: made.step(ppl, state, params, beta), words("pyro"), array, model.sites)
+
+
+@pytest.mark.parametrize(("kernel", "name"), CASES)
+def test_temperature_is_a_factor_of_the_parameters(kernel: str, name: str):
+    """β E(θ) = E(β θ), and so T at β is T at 1 of the scaled machine; offsets are places and stay."""
+    model, values = MODELS[name], parameters(MODELS[name])
+    scaled = {key: value if key.endswith("offset") else 0.3 * value for key, value in values.items()}
+    close(transition_at(kernel, model, values, 0.3), transition_at(kernel, model, scaled, 1.0), 1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "name"), [case for case in CASES if case[1] in ("dense-ising", "hidden", "ring-ising")])
+def test_spins_turned_with_their_couplings_move_alike(kernel: str, name: str):
+    """J'ᵢⱼ = gᵢ gⱼ Jᵢⱼ, b'ᵢ = gᵢ bᵢ (a gauge, Toulouse 1977): T'(g x, g y) = T(x, y)."""
+    model, values, g = MODELS[name], parameters(MODELS[name]), np.array([1.0, -1.0, -1.0, 1.0])
+    pairs = np.outer(g, g) if model.edges is None else np.array([g[i] * g[j] for i, j in model.edges])
+    turned = {"coupling": pairs * values["coupling"], "bias": g * values["bias"]}
+    there = np.arange(16) ^ 0b0110
+    close(transition_at(kernel, model, turned, 0.7)[np.ix_(there, there)], transition_at(kernel, model, values, 0.7), 1e-12)
+
+
+# --- Gaussian units ---------------------------------------------------------------------------------------------------
+
+
+@each_engine
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("beta", [1.0, 0.4])
+def test_a_sweep_over_gaussian_units_draws_from_both_conditionals(beta: float, centred: bool, engine: str):
+    """p(h | x)^β by its sum over states and the moments of p(x | h)^β by quadrature, from the energy alone, to 1e-8."""
+    assert gaussian_sweep(beta, centred, engine) < 1e-8
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import logsumexp
 
-from inference.log_partition import annealed, exact, pooled, schedule, unnormalised
+from inference.log_partition import annealed, exact, pooled, raised, schedule, unnormalised
 from ppl_models import InputError
 from ppl_models.energy import RBM
 
 from .catalogue import close
 from .catalogue import exact as session
-from .stationary import MODELS, PAIRS, annealed_ratio, energies, given, parameters
+from .stationary import MODELS, PAIRS, annealed_ratio, energies, given, parameters, raised_gap
 from .test_kernels import each_engine
 from .transition import states
 
@@ -77,6 +77,28 @@ def test_reverse_runs_from_exact_draws_bound_from_above(engine: str):
 
 
 @each_engine
+def test_mean_weight_of_annealing_backwards_is_where_annealing_ends(engine: str):
+    """E[w] = p_ann(x) to 1e-12, over all paths through three temperatures."""
+    assert raised_gap(engine) < 1e-12
+
+
+def test_annealing_backwards_finds_log_p_of_each_row_and_from_below():
+    """Of all eight rows within 0.03 nats with 500 β, and with five and a single chain well below in the mean."""
+    model, params = MODELS["rbm"], parameters(MODELS["rbm"])
+    x = states({"x": 3})["x"]
+    truth = unnormalised(model, params, x) - exact(model, params)
+    found = raised(model, params, x, engine="pyro", betas=500, chains=500)
+    np.testing.assert_allclose(found.log_p, truth, atol=0.03)
+    assert (found.effective_samples > 300).all()
+    close(found.mean.value, found.log_p.mean(), 1e-12)
+    strong = {name: 3 * value for name, value in params.items()}
+    p = np.exp(unnormalised(model, strong, x) - exact(model, strong))
+    rows = np.repeat(x, np.round(2000 * p).astype(int), 0)
+    low = raised(model, strong, rows, engine="pyro", betas=5, chains=1)
+    assert low.mean.high < p @ np.log(p)
+
+
+@each_engine
 def test_gaussian_units_against_quadrature(engine: str):
     """log Z of one Gaussian and two binary units; σ is no 1, so that a scale forgotten shows."""
     model = RBM(1, 2, visible="normal")
@@ -117,6 +139,16 @@ def test_the_schedule_of_salakhutdinov_and_murray():
 def test_paths_that_lead_nowhere_are_refused(settings: dict, words: str):
     with pytest.raises(InputError, match=words):
         annealed(RBM(2, 2), parameters(RBM(2, 2)), **settings)
+
+
+def test_raising_from_what_is_no_row_of_an_rbm_is_refused():
+    model, params = RBM(2, 2), parameters(RBM(2, 2))
+    with pytest.raises(InputError, match="rise from 0 to 1"):
+        raised(model, params, np.zeros((1, 2)), betas=[0.0, 0.5])
+    with pytest.raises(InputError, match="2 columns"):
+        raised(model, params, np.zeros((1, 3)))
+    with pytest.raises(InputError, match="DeepBoltzmannMachine"):
+        raised(MODELS["dbm"], parameters(MODELS["dbm"]), np.zeros((1, 2)))
 
 
 def test_what_cannot_be_counted_is_refused():

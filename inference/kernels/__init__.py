@@ -2,7 +2,9 @@
 
 from .block_gibbs import BlockGibbs
 from .chromatic_gibbs import ChromaticGibbs, coloured
+from .cooling import Cooling, geometric_schedule, linear_schedule, logarithmic_schedule
 from .gibbs_with_gradients import GibbsWithGradients
+from .ladder import ladder
 from .langevin import Langevin
 from .metropolis import Metropolis
 from .sequential_gibbs import SequentialGibbs
@@ -17,8 +19,10 @@ KERNELS: dict[str, type] = {
     "metropolis": Metropolis,
     "gibbs-with-gradients": GibbsWithGradients,
     "tempering": Tempering,
+    "cooling": Cooling,
     "langevin": Langevin,
 }
 
-__all__ = ["KERNELS", "BlockGibbs", "ChromaticGibbs", "GibbsWithGradients", "Info", "Langevin", "Metropolis",
-           "SequentialGibbs", "State", "Tempering", "coloured"]  # fmt: skip
+__all__ = ["KERNELS", "BlockGibbs", "ChromaticGibbs", "Cooling", "GibbsWithGradients", "Info", "Langevin", "Metropolis",
+           "SequentialGibbs", "State", "Tempering", "coloured", "geometric_schedule", "ladder", "linear_schedule",
+           "logarithmic_schedule"]  # fmt: skip

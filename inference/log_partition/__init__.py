@@ -1,7 +1,11 @@
 """log Z of an energy: exact where it can be enumerated, else estimated from both sides, with intervals."""
 
 from .annealed import Annealed, annealed, pooled, schedule
+from .bridge import bridge
 from .exact import exact
 from .likelihood import unnormalised
+from .raised import Raised, raised
+from .torus import torus_edges, torus_log_partition
 
-__all__ = ["Annealed", "annealed", "exact", "pooled", "schedule", "unnormalised"]
+__all__ = ["Annealed", "Raised", "annealed", "bridge", "exact", "pooled", "raised", "schedule", "torus_edges",
+           "torus_log_partition", "unnormalised"]  # fmt: skip
