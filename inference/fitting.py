@@ -89,7 +89,9 @@ def fit_energy(
     """An energy: trained, judged by a likelihood with both its sides, and kept where a directory is asked for."""
     from . import energy_runs as runs
 
-    with Progress(30 if epochs is None else epochs, rows.card) as progress:
+    layers = len(getattr(declaration, "rbms", ()))
+    total = (30 if epochs is None else epochs) * (layers if method == "greedy" else 1) + (options["greedy"] or 0) * layers
+    with Progress(total, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
         found = runs.train(source, declaration, rows, method, epochs, shown, options)
     note(rows.card)

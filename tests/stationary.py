@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from inference.kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, Metropolis, SequentialGibbs, Tempering
 from inference.log_partition.annealed import along, fixed, uncoupled
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine
+from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, ReplicatedRBM
 
 from .catalogue import exact, shared
 from .transition import Tape, forced, matrix, states
@@ -25,8 +25,12 @@ MODELS = {
     "ring-ising": BoltzmannMachine(3, 1, edges=RING, spins="ising", temperature=0.6),
     "rbm": RBM(3, 2),
     "rbm-centred": RBM(2, 2, centred=True),
+    "rbm-copies": ReplicatedRBM(1, 1, (2, 2)),
     "dbm": DeepBoltzmannMachine(2, (2, 1)),
+    "dbn": DeepBeliefNet(2, (2, 1)),
 }
+#: Those whose units have log odds that the energy states: all but nets whose layers below the top are directed.
+CONDITIONAL = tuple(name for name, model in MODELS.items() if hasattr(model, "logits"))
 PAIRS = {"rbm": RBM(1, 1), "rbm-centred": RBM(1, 1, centred=True), "dbm": DeepBoltzmannMachine(1, (1,)),
          "dense": BoltzmannMachine(2), "pair-ising": BoltzmannMachine(1, 1, edges=((0, 1),), spins="ising")}  # fmt: skip
 GRAPHS = ("dense", "dense-ising", "hidden", "ring", "ring-ising")
@@ -41,7 +45,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "block": Row(BlockGibbs, ("rbm", "rbm-centred", "dbm")),
+    "block": Row(BlockGibbs, ("rbm", "rbm-centred", "rbm-copies", "dbm")),
     "chromatic": Row(ChromaticGibbs, GRAPHS),
     "sequential": Row(SequentialGibbs, GRAPHS[:3]),
     "sequential-3": Row(lambda model: SequentialGibbs(model, block=3), GRAPHS[:3]),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from inference.files import load_params
+from inference.methods import methods
+from ppl_models import CATALOGUE
 
 from .command import ENGINES, assert_estimate, assert_one_sentence, assert_self_contained, run, strict
 from .test_cli_fit import ENERGIES
@@ -17,6 +19,7 @@ TINY = {
     "boltzmann_machine": [],
     "hidden_boltzmann_machine": ["--set", "num_hidden=3"],
     "rbm": ["--set", "num_hidden=8"],
+    "deep_belief_net": ["--set", "hidden=6,4"],
     "deep_boltzmann_machine": ["--set", "hidden=6,4"],
 }
 
@@ -38,7 +41,7 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
     folder = tmp_path / "run"
     told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", "digits", "--engine", engine, "--epochs", "3",
                 "--out", folder, "--json")  # fmt: skip
-    assert (told["model"], told["method"], told["engine"]) == (name, "pcd", engine)
+    assert (told["model"], told["method"], told["engine"]) == (name, methods(CATALOGUE[name][0])[0], engine)
     assert "threshold" in told["data"]["binarisation"] or "threshold" in told["data"]["card"]
     assert_estimate({key: value for key, value in told["baseline"].items() if key != "name"})
     if name == "hidden_boltzmann_machine":
@@ -51,12 +54,13 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
         assert told["likelihood"]["kind"] == kind
         assert set(told["likelihood"]["sides"]) == ({"optimistic", "approximate"} if kind == "annealed" else set())
         assert -40 < told["heldout_log_likelihood"]["value"] < -15
-    assert len((folder / "history.jsonl").read_text().splitlines()) == 3
+    layers = 2 if name == "deep_belief_net" else 1
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3 * layers
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert_self_contained(page)
     assert "Energies" in page
     assert "Samples of the model" in page
-    assert ("Couplings of the hidden units" in page) is (name in ("rbm", "deep_boltzmann_machine"))
+    assert ("Couplings of the hidden units" in page) is (name in ("rbm", "deep_belief_net", "deep_boltzmann_machine"))
     chains = load_params(folder / "chains.safetensors")
     assert chains["x"].shape == (500, 64)
     drawn = done(capsys, monkeypatch, "sample", folder, "--num", "5", "--out", tmp_path / "draws.npz", "--json")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from ..data import prepare
 from ..kernels import Tempering
 from ..log_partition.annealed import kernel as default_kernel
 from ..manifest import manifest
+from .greedy import layerwise
 from .objective import Method, Objective, constrained, unconstrained
 
-__all__ = ["EnergyFit", "Method", "Objective", "fit_energy"]
+__all__ = ["EnergyFit", "Method", "Objective", "Training", "fit_energy"]
+
+Training = Method | Literal["greedy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class EnergyFit:
     Attributes:
         params: Values by name.
         history: One row an epoch: epoch, seconds (training only), objective (the mean of what was followed, nats per datum;
-            a difference of free energies unless exact, and no likelihood).
+            a difference of free energies unless exact, and no likelihood); of greedy epochs also `layer`, 1 of the lowest.
         chains: The persistent chains' sites by name at the end, (chains, size); None of other methods.
         seconds_per_step: Median over epochs after the first, which compiles.
     """
@@ -49,10 +52,10 @@ class EnergyFit:
 
 
 def fit_energy(
-    model: Any, data: Any, *, method: Method = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
+    model: Any, data: Any, *, method: Training = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
     batch: int = 100, chains: int = 100, sweeps: int = 1, lr: float = 1e-3, optimiser: Any = None, centring: float = 0.01,
-    seed: int = 0, dtype: str = "float32", device: str | None = None, init: Mapping[str, np.ndarray] | None = None,
-    callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (),
+    greedy: int = 0, seed: int = 0, dtype: str = "float32", device: str | None = None,
+    init: Mapping[str, np.ndarray] | None = None, callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (),
 ) -> EnergyFit:  # fmt: skip
     """Maximise the likelihood of an energy, or what `method` puts in its place.
 
@@ -60,16 +63,17 @@ def fit_energy(
         model: A declaration of an energy.
         data: A `Dataset` of bits (of reals for Gaussian units), or an array (N, data_dim) of which a fifth is held out.
             Grey values in [0, 1] are drawn once, as the data set's binarisation says.
-        method: "pcd", "cd", "exact" or "pseudo-likelihood"; see `Objective`.
+        method: "pcd", "cd", "exact" or "pseudo-likelihood", see `Objective`; "greedy" of a stack of RBMs, see `layerwise`.
         engine: "numpyro" or "pyro".
         kernel: What moves the chains; by default a Gibbs sweep that suits the model's graph.
-        epochs: Passes over the training rows; a last incomplete minibatch of each is left out.
+        epochs: Passes over the training rows, of "greedy" for each layer; a last incomplete minibatch of each is left out.
         batch: Rows a step.
         chains: Persistent chains, of each temperature.
         sweeps: Kernel steps between updates.
         lr: Step size of Adam, unless an `optimiser` is given: an optax transformation, or a function that makes a torch one.
         optimiser: In place of Adam.
         centring: Of a centred model, how far the offsets move to each minibatch's means.
+        greedy: Of a deep Boltzmann machine: epochs of greedy training, for each layer, that give the values to start from.
         seed: Of initial values, order of rows and chains.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda"; None takes a GPU if there is one.
@@ -82,10 +86,26 @@ def fit_energy(
     """
     check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, dtype=dtype)
     rows = as_bits(prepare(data, model), model, seed)
-    objective = Objective(model, default_kernel(model) if kernel is None else kernel, method, sweeps)
     words = import_module(f"inference.kernels._{check_engine(engine)}")
     trainer, shared = import_module(f"inference.energy_training._{engine}"), import_module(f"inference._{engine}")
-    rng, began, history, timings = np.random.default_rng(seed), perf_counter(), list[dict[str, Any]](), list[float]()
+    began, stack, objective = perf_counter(), None, None
+    if method != "greedy":
+        objective = Objective(model, default_kernel(model) if kernel is None else kernel, method, sweeps)
+    if objective is None or greedy:
+        check_greedy(model, method, greedy, kernel, init)
+        own: dict[str, Any] = {"engine": engine, "batch": batch, "chains": chains, "sweeps": sweeps, "lr": lr,
+                               "optimiser": optimiser, "dtype": dtype, "device": device}  # fmt: skip
+
+        def train(rbm: Any, x: Dataset, number: int, tell: Any) -> EnergyFit:
+            return fit_energy(rbm, x, epochs=greedy or epochs, seed=seed + number, callbacks=(tell,), **own)
+
+        stack = layerwise(model, rows, train, callbacks, words, shared, seed, dtype)
+        if objective is None:
+            return whole(model, rows, stack, words, shared, seed, device)
+        init = stack.params
+    rng, timings = np.random.default_rng(seed), list[float]()
+    history = list[dict[str, Any]]() if stack is None else list(stack.history)
+    done, spent = len(history), history[-1]["seconds"] if history else 0.0
     values = dict(model.initial(rows.x, rng)) if init is None else dict(init)
     with shared.session(dtype, device) as where:
         opt = trainer.optimiser(optimiser, lr)
@@ -101,17 +121,48 @@ def fit_energy(
             told = {name: np.asarray(v, np.float64) for name, v in shared.to_numpy(told).items()}
             timings.append((perf_counter() - at) / steps)
             require_finite(told["objective"], number)
-            history.append({"epoch": number, "seconds": sum(timings) * steps, "objective": float(told["objective"].mean())})
+            history.append({"epoch": done + number, "seconds": spent + sum(timings) * steps,
+                            "objective": float(told["objective"].mean())})  # fmt: skip
             if any([callback(history[-1]) for callback in callbacks]):
                 break
         params = shared.to_numpy(constrained(words, carry.params))
         last = None if carry.chains is None else shared.to_numpy(first(objective, carry.chains.values))
     facts = {"device": where, "seed": seed, "epochs": len(history), "batch": batch, "chains": chains, "sweeps": sweeps,
-             "lr": lr, "method": method, "dtype": dtype, "kernel": type(objective.kernel).__name__}  # fmt: skip
+             "lr": lr, "method": method, "greedy": greedy, "dtype": dtype,
+             "kernel": type(objective.kernel).__name__}  # fmt: skip
     return EnergyFit(
         model, engine, rows, method, params, history, last, float(np.median(timings[1:] or timings or [0.0])),
         manifest(versions=shared.VERSIONS, wall_seconds=perf_counter() - began, **facts),
     )  # fmt: skip
+
+
+def check_greedy(model: Any, method: str, greedy: int, kernel: Any, init: Any) -> None:
+    """Raise `InputError` where greedy training does not go with the model or the other settings."""
+    name = type(model).__name__
+    if not hasattr(model, "rbms"):
+        raise InputError(f"greedy training is of stacks of layers, which {name} is not; use method pcd, or a deep model.")
+    if greedy < 0:
+        raise InputError(f"expected greedy to be a whole number of epochs of at least 0, got {greedy!r}; change that setting.")
+    if greedy and method == "greedy":
+        raise InputError("expected greedy epochs before another method, got method greedy itself; give `epochs` alone.")
+    if greedy and init is not None:
+        raise InputError("expected init or a greedy start, got both; leave one of them out.")
+    if method == "greedy" and (kernel is not None or init is not None):
+        raise InputError("greedy training makes the chains and the start of each layer by itself; leave out kernel and init.")
+
+
+def whole(model: Any, rows: Dataset, stack: Any, words: Any, shared: Any, seed: int, device: str | None) -> EnergyFit:
+    """What greedy training found, as one model: its chains are those of the top, and the layers below drawn from them."""
+    top, chains = stack.parts[-1], None
+    if hasattr(model, "generate"):
+        names = tuple(model.sites)[-2:]
+        with shared.session(top.manifest["dtype"], device):
+            params = {name: shared.array(np.asarray(value)) for name, value in stack.params.items()}
+            start = {name: shared.array(top.chains[site]) for name, site in zip(names, ("x", "h"), strict=True)}
+            chains = shared.to_numpy(model.generate(words, words.seeded(seed), params, start)[1])
+    facts = {**top.manifest, "method": "greedy", "seed": seed, "epochs": len(stack.history)}
+    facts["wall_seconds"] = sum(part.manifest["wall_seconds"] for part in stack.parts)
+    return EnergyFit(model, top.engine, rows, "greedy", stack.params, stack.history, chains, top.seconds_per_step, facts)
 
 
 def as_bits(data: Dataset, model: Any, seed: int) -> Dataset:
