@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from inference.kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, Metropolis, SequentialGibbs, Tempering
+from inference.log_partition import directed, log_likelihood
 from inference.log_partition.annealed import along, fixed, uncoupled
 from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, ReplicatedRBM
 
@@ -145,3 +146,37 @@ def annealed_ratio(name: str, engine: str) -> tuple[float, float, float]:
         log_ratio = logsumexp(-energies(model, engine, end)) - float(uncoupled(words(engine), model, start))
         log_p, log_w = np.asarray(after.log_weight), np.asarray(log_w)
     return float(np.exp(log_p).sum()), float(np.exp(log_p + log_w).sum()), float(np.exp(log_ratio))
+
+
+LAYERED = {
+    "rbm": RBM(4, 3), "rbm-centred": RBM(3, 2, centred=True), "one": DeepBoltzmannMachine(3, (2,)),
+    "two": DeepBoltzmannMachine(4, (3, 2)), "three": DeepBoltzmannMachine(3, (2, 3, 1)),
+    "four": DeepBoltzmannMachine(2, (2, 2, 2, 3)),
+}  # fmt: skip
+NETS = {"one": DeepBeliefNet(3, (2,)), "two": DeepBeliefNet(3, (3, 2)), "three": DeepBeliefNet(2, (2, 3, 2))}
+
+
+def log_marginals(model: Any, params: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Every x, and log p(x), from the energy alone; x comes first in `states`."""
+    with exact("pyro"):
+        p = target(model, "pyro", {key: shared("pyro").array(value) for key, value in params.items()}, 1.0)
+    return states({"x": model.data_dim})["x"], np.log(p.reshape(2**model.data_dim, -1).sum(1))
+
+
+def likelihoods(model: Any, engine: str) -> tuple[np.ndarray, np.ndarray]:
+    """log p(x) of every x, as shipped and from the energy alone."""
+    params = parameters(model)
+    x, truth = log_marginals(model, params)
+    if hasattr(model, "top"):
+        return directed.log_likelihood(model, params, x, engine=engine)[0], truth
+    return log_likelihood(model, params, x, engine=engine), truth
+
+
+def transposed(engine: str) -> tuple[np.ndarray, np.ndarray]:
+    """log w of draws of recognition in a net whose q is the posterior, less log Z, and log p(x): they are equal."""
+    rbm, params, net = RBM(4, 3), parameters(RBM(4, 3)), DeepBeliefNet(4, (3, 4))
+    turned = {"weight": params["weight"].T, "x.bias": params["h.bias"], "h.bias": params["x.bias"]}
+    stacked = net.stacked([params, turned])
+    x, truth = log_marginals(rbm, params)
+    log_z = directed.log_likelihood(net, stacked, x, engine=engine)[1]
+    return directed.recognised(net, stacked, x, samples=2, engine=engine).elbo - log_z, truth

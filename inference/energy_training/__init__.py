@@ -26,6 +26,7 @@ from .objective import Method, Objective, constrained, unconstrained
 __all__ = ["EnergyFit", "Method", "Objective", "Training", "fit_energy"]
 
 Training = Method | Literal["greedy"]
+BURN_IN = 100  # sweeps of the chains before training goes on from a greedy start
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,8 @@ def fit_energy(
         x = shared.array(np.asarray(rows.x, dtype))
         state = begin(words, objective, chains, rng, shared) if objective.persistent else None
         begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
+        if stack is not None and state is not None:
+            state = words.program(burnt_in, objective)(state, constrained(words, begun))
         carry = trainer.start(opt, begun, state, seed)
         run = trainer.epoch(objective, opt, min(batch, len(rows.x)), centring if getattr(model, "centred", False) else 0.0)
         steps = len(rows.x) // min(batch, len(rows.x))
@@ -196,6 +199,11 @@ def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator,
         drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
         values[name] = shared.array(drawn)
     return kernel.init(ppl, ppl.seeded(0), values)
+
+
+def burnt_in(ppl: Any, objective: Objective, state: Any, params: Any) -> Any:
+    """The chains after `BURN_IN` steps: far from what a greedy start has learned, they would drive it off again."""
+    return ppl.loop(BURN_IN, lambda _, state: objective.kernel.step(ppl, state, params)[0], state)
 
 
 def first(objective: Objective, values: Mapping[str, Any]) -> dict[str, Any]:

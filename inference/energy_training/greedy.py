@@ -44,8 +44,8 @@ def layerwise(
             return any([callback(history[-1]) for callback in callbacks])
 
         copies = rbm.data_dim // rows.shape[1]
-        given = [np.tile(x, (1, copies)) for x in (rows, heldout)]
-        found = train(rbm, Dataset(f"{data.name}, layer {number}", *given, "none"), number, tell)
+        given = tuple(np.tile(x, (1, copies)) for x in (rows, heldout))
+        found = train(rbm, Dataset(f"{data.name}, layer {number}", given[0], given[1], "none"), number, tell)
         parts.append(found)
         if number < len(model.rbms):
             rows, heldout = (hidden(rbm, found.params, x, rng, words, shared, dtype) for x in given)
