@@ -53,6 +53,12 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
         kind = "annealed" if name == "boltzmann_machine" else "enumerated"
         assert told["likelihood"]["kind"] == kind
         assert set(told["likelihood"]["sides"]) == ({"optimistic", "approximate"} if kind == "annealed" else set())
+        if name.startswith("deep"):
+            assert told["likelihood"]["bound"] == "log p(x)"
+        if name == "deep_belief_net":
+            assert told["heldout_elbo"]["value"] < told["heldout_log_likelihood"]["value"]
+        else:
+            assert told["heldout_elbo"] is None
         assert -40 < told["heldout_log_likelihood"]["value"] < -15
     layers = 2 if name == "deep_belief_net" else 1
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3 * layers
@@ -80,6 +86,15 @@ def test_gaussian_units_and_the_options_of_chains(engine, capsys, monkeypatch):
     assert "none" in told["data"]["binarisation"]
 
 
+def test_a_deep_machine_begins_greedily(tmp_path, capsys, monkeypatch):
+    told = done(capsys, monkeypatch, "fit", "deep_boltzmann_machine", "--data", "digits", "--set", "hidden=6,4", "--engine",
+                "pyro", "--epochs", "2", "--greedy", "1", "--out", tmp_path / "run", "--json")  # fmt: skip
+    assert (told["method"], told["epochs"], told["manifest"]["greedy"]) == ("pcd", 4, 1)
+    assert told["likelihood"]["bound"] == "log p(x)"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [row.get("layer") for row in rows] == [1, 2, None, None]
+
+
 @pytest.mark.parametrize("method", ["cd", "exact", "pseudo-likelihood"])
 def test_the_other_methods(method, tmp_path, capsys, monkeypatch):
     rows = np.random.default_rng(0).integers(0, 2, (60, 5)).astype(float)
@@ -99,6 +114,9 @@ def test_the_other_methods(method, tmp_path, capsys, monkeypatch):
         (["rbm", "--restarts", "2"], ["--restarts", "pcd"]),
         (["vae", "--chains", "5"], ["--chains", "svi"]),
         (["rbm", "--method", "exact"], ["at most 20", "64"]),
+        (["rbm", "--greedy", "2"], ["stacks of layers", "RBM"]),
+        (["vae", "--greedy", "2"], ["--greedy", "svi"]),
+        (["deep_belief_net", "--method", "pcd"], ["cannot be fitted by pcd", "greedy"]),
         (["rbm", "--set", "visible=relu"], ["bernoulli or normal", "relu"]),
         (["rbm", "--data", "iris"], ["row", "rescale"]),
         (["deep_boltzmann_machine", "--method", "pseudo-likelihood"], ["cannot be fitted", "pcd"]),
