@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from .energy_training.objective import mean_field
 from .estimate import Estimate
 from .files import load_params, save_params, strict, to_json, write
 from .kernels import State
-from .log_partition import annealed, exact, unnormalised
+from .log_partition import annealed, directed, exact, summed, unnormalised
 from .log_partition.annealed import kernel
 from .log_partition.exact import enumerated
+from .log_partition.layered import cheaper
 
 COUNTABLE = 20  # units whose states are enumerated for log Z
 STEPS, RUNS = 2000, 200  # of annealing
+SAMPLES = 100  # of recognition, for each row
+ROWS = 2000  # of the training rows, whose mean activations start the path of annealing
 SHOWN = 32  # of chains and filters in a report
 
 
@@ -38,7 +41,8 @@ class Likelihood:
 
     Attributes:
         value: Its mean; the interval holds the choice of rows and, where log Z is annealed, its error from both sides.
-        bound: "log p(x)", or "mean field" where hidden layers are not summed: then a lower bound, up to the error of log Z.
+        bound: "log p(x)"; where hidden layers are neither summed nor enumerated, what is below it, up to the error of log Z:
+            "mean field", or of a directed net "importance", in expectation.
         log_partition: log Z, nats: enumerated, or annealed forwards.
         kind: "enumerated" or "annealed".
         sides: Of annealed log Z: the mean log p(x) by the forward estimate (`optimistic`: log Z is too small in expectation)
@@ -50,31 +54,63 @@ class Likelihood:
     log_partition: Estimate
     kind: str
     sides: dict[str, float]
+    elbo: Estimate | None = None  # of a directed net: E_q[log p(x, h)] + H(q), q its recognition, with the same log Z
 
 
 def judged(found: EnergyFit, seed: int, device: str | None = None) -> Likelihood | None:
     """The likelihood of the held-out rows; None for hidden units on a graph, which neither sum nor layers take away."""
     model, x = found.model, found.data.heldout
+    if hasattr(model, "top"):
+        return directed_likelihood(found, seed, device)
     hidden = [name for name in model.sites if name != "x"]
     if hidden and not hasattr(model, "colours"):
         return None
-    summed = len(hidden) < 2
-    rows = unnormalised(model, found.params, x, engine=found.engine) if summed else bound_rows(found, x)
+    log_z, bound = None, "log p(x)"
+    if len(hidden) < 2:
+        rows = unnormalised(model, found.params, x, engine=found.engine)
+    elif sum(model.sites[name] for name in cheaper(model, len(x))) <= COUNTABLE:
+        rows, log_z = summed(model, found.params, x, engine=found.engine)
+    else:
+        rows, bound = bound_rows(found, x), "mean field"
     if not is_gaussian(model) and sum(model.sites[name] for name in enumerated(model)) <= COUNTABLE:
-        log_z = exact(model, found.params, found.engine)
-        value = estimate.mean(rows - log_z)
-        return Likelihood(value, "log p(x)" if summed else "mean field", Estimate(log_z, log_z, log_z), "enumerated", {})
+        log_z = exact(model, found.params, found.engine) if log_z is None else log_z
+        return Likelihood(estimate.mean(rows - log_z), bound, Estimate(log_z, log_z, log_z), "enumerated", {})
     rates = "x.bias" in found.params and not is_gaussian(model)
     base = {"x.bias": column_logits(found.data.x)} if rates else {}
-    shared: dict[str, Any] = {"engine": found.engine, "betas": STEPS, "seed": seed, "base": base, "device": device}
-    forward = annealed(model, found.params, chains=RUNS, **shared)
     chains = drawn(found, RUNS, 100, seed) if found.chains is None else found.chains
-    reverse = annealed(model, found.params, draws=chains, **shared)
+    return from_both_sides(rows, bound, model, found.params, base, chains, found.engine, seed, device)
+
+
+def from_both_sides(
+    rows: np.ndarray, bound: str, model: Any, params: Mapping[str, Any], base: Mapping[str, Any], chains: Mapping[str, Any],
+    engine: str, seed: int, device: str | None,
+) -> Likelihood:  # fmt: skip
+    """The likelihood of rows whose log p(x) + log Z is given, log Z annealed forwards, and backwards from the chains."""
+    shared: dict[str, Any] = {"engine": engine, "betas": STEPS, "seed": seed, "base": base, "device": device}
+    forward = annealed(model, params, chains=RUNS, **shared)
+    reverse = annealed(model, params, draws=chains, **shared)
     ends = (forward.log_partition.low, reverse.log_partition.high)
     middle, low, high = estimate.mean(rows)
     value = Estimate(middle - forward.log_partition.value, low - max(ends), high - min(ends))
     sides = {"optimistic": middle - forward.log_partition.value, "approximate": middle - reverse.log_partition.value}
-    return Likelihood(value, "log p(x)" if summed else "mean field", forward.log_partition, "annealed", sides)
+    return Likelihood(value, bound, forward.log_partition, "annealed", sides)
+
+
+def directed_likelihood(found: EnergyFit, seed: int, device: str | None) -> Likelihood:
+    """Of a directed net: exactly where its layers between are narrow, else by importance samples from its recognition."""
+    model, params, x, engine = found.model, found.params, found.data.heldout, found.engine
+    top, top_params = model.top, model.top_parameters(found.params)
+    told = directed.recognised(model, params, x, samples=SAMPLES, engine=engine, seed=seed)
+    if directed.countable(model, COUNTABLE):
+        rows, log_z = directed.log_likelihood(model, params, x, engine=engine)
+        likelihood = Likelihood(estimate.mean(rows), "log p(x)", Estimate(log_z, log_z, log_z), "enumerated", {})
+    else:
+        below, last = tuple(model.sites)[-2:]
+        chains = drawn(found, RUNS, 100, seed) if found.chains is None else found.chains
+        base = {"x.bias": column_logits(directed.means(model, params, found.data.x[:ROWS], engine))}
+        likelihood = from_both_sides(told.importance, "importance", top, top_params, base,
+                                     {"x": chains[below], "h": chains[last]}, engine, seed, device)  # fmt: skip
+    return replace(likelihood, elbo=estimate.mean(told.elbo - likelihood.log_partition.value))
 
 
 def bound_rows(found: EnergyFit, x: np.ndarray) -> np.ndarray:
@@ -95,9 +131,13 @@ def bound_rows(found: EnergyFit, x: np.ndarray) -> np.ndarray:
 
 
 def drawn(found: EnergyFit, count: int, sweeps: int, seed: int) -> dict[str, np.ndarray]:
-    """States of `count` chains after so many sweeps, from those the fit keeps or, where it keeps none, from training rows."""
+    """States of `count` chains after so many sweeps, from those the fit keeps or, where it keeps none, from training rows.
+
+    Of a directed net the chains are of its top, and the layers below are drawn from their last states.
+    """
     words, shared = import_module(f"inference.kernels._{found.engine}"), import_module(f"inference._{found.engine}")
     rng, model = np.random.default_rng(seed), found.model
+    top = getattr(model, "top", None)
     if found.chains is not None:
         some = rng.integers(len(found.chains["x"]), size=count)
         start = {name: value[some] for name, value in found.chains.items()}
@@ -106,9 +146,15 @@ def drawn(found: EnergyFit, count: int, sweeps: int, seed: int) -> dict[str, np.
         start = {name: rng.integers(0, 2, (count, size)).astype(float) for name, size in model.sites.items()} | {"x": x}
     with shared.session():
         params = {name: shared.array(np.asarray(value, np.float32)) for name, value in found.params.items()}
-        state = State(words.seeded(seed), {name: shared.array(np.asarray(v, np.float32)) for name, v in start.items()})
-        values = words.program(swept, kernel(model), sweeps)(state, params).values
-        return shared.to_numpy(values)
+        values = {name: shared.array(np.asarray(v, np.float32)) for name, v in start.items()}
+        if top is None:
+            state = State(words.seeded(seed), values)
+            return shared.to_numpy(words.program(swept, kernel(model), sweeps)(state, params).values)
+        below, last = tuple(model.sites)[-2:]
+        state = State(words.seeded(seed), {"x": values[below], "h": values[last]})
+        state = words.program(swept, kernel(top), sweeps)(state, model.top_parameters(params))
+        values = {below: state.values["x"], last: state.values["h"]}
+        return shared.to_numpy(model.generate(words, state.rng_key, params, values)[1])
 
 
 def swept(ppl: Any, sweep: Any, sweeps: int, state: Any, params: Any) -> Any:
@@ -122,7 +168,7 @@ def train(
 ) -> EnergyFit:  # fmt: skip
     """`fit_energy` with what the command line gave."""
     given = {name: options[name] for name in ("lr", "dtype") if name in options}
-    given |= {name: options[name] for name in ("batch", "chains", "sweeps") if options.get(name) is not None}
+    given |= {name: options[name] for name in ("batch", "chains", "sweeps", "greedy") if options.get(name) is not None}
     return fit_energy(
         declaration, rows, method=method, engine=source.engine, epochs=30 if epochs is None else epochs, seed=source.seed,
         device=source.device, callbacks=tuple(callbacks), checkpoints=checkpoints, resume=resume,
@@ -136,7 +182,7 @@ def results(found: EnergyFit, source: Any, command: str, likelihood: Likelihood 
     return {
         "command": command, "verdict_sentence": sentence(found, source, likelihood, base), "model": source.model,
         "method": found.method, "settings": {name: str(value) for name, value in vars(found.model).items()},
-        "engine": found.engine, "data": describe(found.data), "heldout_elbo": None,
+        "engine": found.engine, "data": describe(found.data), "heldout_elbo": None if likelihood is None else likelihood.elbo,
         "heldout_log_likelihood": None if likelihood is None else likelihood.value,
         "likelihood": None if likelihood is None else {
             "bound": likelihood.bound, "log_partition": likelihood.log_partition, "kind": likelihood.kind,
@@ -156,7 +202,8 @@ def sentence(found: EnergyFit, source: Any, likelihood: Likelihood | None, base:
         f"log Z annealed: {likelihood.sides['optimistic']:.2f} by forward runs, which flatter, "
         f"{likelihood.sides['approximate']:.2f} by reverse ones from chains"
     )  # fmt: skip
-    name = "log p(x)" if likelihood.bound == "log p(x)" else "mean-field bound on log p(x)"
+    names = {"mean field": "mean-field bound on log p(x)", "importance": f"{SAMPLES}-sample bound on log p(x)"}
+    name = names.get(likelihood.bound, likelihood.bound)
     against = "" if base is None else f", against {base.value:.2f} for independent pixels"
     return f"Held-out {name} of {what}: {likelihood.value.value:.2f} nats per datum at β = 1 ({how}){against}."
 

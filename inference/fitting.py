@@ -97,7 +97,9 @@ def fit_energy(
         raise InputError("--checkpoint-every needs a directory to keep them in; add --out.")
     about = {"command": command(), "source": runs.asked(source), "method": method, "epochs": epochs, "options": options}
     checkpoints = None if out is None else Checkpoints(out / "checkpoint", 10 if every is None else every, about)
-    with Progress(30 if epochs is None else epochs, rows.card) as progress:
+    layers = len(getattr(declaration, "rbms", ()))
+    total = (30 if epochs is None else epochs) * (layers if method == "greedy" else 1) + (options["greedy"] or 0) * layers
+    with Progress(total, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
         found = runs.train(source, declaration, rows, method, epochs, shown, options, checkpoints)
     return told_of_energy(found, source, rows, command(), out)

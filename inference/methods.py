@@ -13,6 +13,7 @@ METHODS: dict[str, tuple[tuple[str, ...], str]] = {
     "em": (("expected", "maximise"), "expectation maximisation"),
     "cavi": (("expected", "maximise", "model"), "mean-field coordinate ascent"),
     "mcmc": (("model",), "the libraries' No-U-Turn sampler"),
+    "greedy": (("energy", "top"), "one restricted Boltzmann machine after the other"),
     "pcd": (("energy",), "persistent contrastive divergence"),
     "cd": (("energy",), "contrastive divergence"),
     "exact": (("energy",), "the likelihood's own gradient, all states enumerated"),
@@ -21,7 +22,7 @@ METHODS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 #: How energies are fitted.
-ENERGY = ("pcd", "cd", "exact", "pseudo-likelihood")
+ENERGY = ("greedy", "pcd", "cd", "exact", "pseudo-likelihood")
 
 #: What a catalogue name stands for beyond its declaration: how it is trained.
 PRESETS: dict[str, dict[str, Any]] = {"iwae": {"bound": "iwae"}}
@@ -32,6 +33,8 @@ def methods(declaration: Any) -> list[str]:
     offered = [name for name, (needs, _) in METHODS.items() if all(hasattr(declaration, need) for need in needs)]
     # Draws are of what has a prior; coordinate ascent climbs the ELBO of a guide over it, EM log p(x) of what has none.
     apart = {"em"} if getattr(declaration, "bayesian", False) else {"mcmc", "cavi"}
+    if hasattr(declaration, "top"):
+        apart |= {"pcd", "cd", "exact"}  # a directed net's hidden units, given x, are neither summed nor drawn
     return [name for name in offered if name not in apart]
 
 
@@ -49,7 +52,7 @@ SVI_ONLY: dict[str, tuple[str, Any]] = {
 
 
 #: What only energies take.
-ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "checkpoint_every": "--checkpoint-every"}
+ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "greedy": "--greedy", "checkpoint_every": "--checkpoint-every"}
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:

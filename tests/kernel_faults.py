@@ -95,6 +95,17 @@ FAULTS = [
     Fault(f"{LOG_Z}/annealed.py", "between(path[k + 1]))", "between(path[k]))", "annealing: a sweep behind its weight"),
     Fault(f"{LOG_Z}/annealed.py", "free_at(path[k], found) - free_at(path[k + 1], found) - lost",
           "free_at(path[0], found) - free_at(path[k + 1], found) - lost", "annealing: every ratio from the start"),
+    Fault(f"{ENERGY}/replicated.py", 'self._folded(values["h"], 1) @ params["weight"].mT',
+          'values["h"][..., : self.num_hidden] @ params["weight"].mT', "copies: only the first is heard"),
+    Fault(f"{ENERGY}/deep_belief_net.py", "(values[name] * logits - ppl.softplus(logits)).sum(-1)",
+          "(values[name] * logits).sum(-1)", "belief net: the way down not normalised"),
+    Fault(f"{ENERGY}/deep_belief_net.py", 'below @ params[f"{name}.weight"] + params',
+          'below @ params[f"{name}.weight"] - params', "belief net: biases of recognition the wrong way"),
+    Fault(f"{LOG_Z}/layered.py", "    return others - energy, ", "    return 0.0 * others - energy, ",
+          "layered: the other layers forgotten in the rows"),
+    Fault(f"{LOG_Z}/mixture.py", "top + (ends[0] + ends[1])[:, 0]", "top + ends[0][:, 0]", "mixture: a scale not put back"),
+    Fault(f"{LOG_Z}/directed.py", "    log_p = log_p - log_z\n", "", "belief net: log Z forgotten"),
+    Fault(f"{LOG_Z}/directed.py", " - log_bernoulli(ppl, up, h)", "", "recognition: q forgotten in the weights"),
 ]  # fmt: skip
 
 
@@ -153,6 +164,12 @@ def table() -> dict[str, object]:
         gap = max(abs(total - 1), abs(mean_weight / ratio - 1))
         if not gap < 1e-12:
             return {"case": f"annealing of {name}", "gap": gap}
+    deep = {"a machine": stationary.DeepBoltzmannMachine(3, (2, 3, 1)), "a net": stationary.NETS["three"]}
+    rows = {f"log p(x) of {name}": (stationary.likelihoods, model, "pyro") for name, model in deep.items()}
+    for name, (work, *arguments) in {**rows, "recognition": (stationary.transposed, "pyro")}.items():
+        gap = float(np.abs(np.subtract(*work(*arguments))).max())
+        if not gap < 1e-12:
+            return {"case": name, "gap": gap}
     return {}
 
 

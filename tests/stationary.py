@@ -19,11 +19,11 @@ from inference.kernels import (
     State,
     Tempering,
 )
-from inference.log_partition import torus_log_partition
+from inference.log_partition import directed, log_likelihood, torus_log_partition
 from inference.log_partition.annealed import along, fixed, uncoupled
 from inference.log_partition.bridge import bridged
 from inference.log_partition.raised import down
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine
+from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, ReplicatedRBM
 
 from .catalogue import exact, shared
 from .transition import Tape, forced, matrix, states
@@ -37,8 +37,12 @@ MODELS = {
     "ring-ising": BoltzmannMachine(3, 1, edges=RING, spins="ising", temperature=0.6),
     "rbm": RBM(3, 2),
     "rbm-centred": RBM(2, 2, centred=True),
+    "rbm-copies": ReplicatedRBM(1, 1, (2, 2)),
     "dbm": DeepBoltzmannMachine(2, (2, 1)),
+    "dbn": DeepBeliefNet(2, (2, 1)),
 }
+#: Those whose units have log odds that the energy states: all but nets whose layers below the top are directed.
+CONDITIONAL = tuple(name for name, model in MODELS.items() if hasattr(model, "logits"))
 PAIRS = {"rbm": RBM(1, 1), "rbm-centred": RBM(1, 1, centred=True), "dbm": DeepBoltzmannMachine(1, (1,)),
          "dense": BoltzmannMachine(2), "pair-ising": BoltzmannMachine(1, 1, edges=((0, 1),), spins="ising")}  # fmt: skip
 CRITICAL = float(np.log1p(2**0.5) / 2)  # the coupling at which an endless square lattice orders itself (Onsager 1944)
@@ -54,7 +58,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "block": Row(BlockGibbs, ("rbm", "rbm-centred", "dbm")),
+    "block": Row(BlockGibbs, ("rbm", "rbm-centred", "rbm-copies", "dbm")),
     "chromatic": Row(ChromaticGibbs, GRAPHS),
     "sequential": Row(SequentialGibbs, GRAPHS[:3]),
     "sequential-3": Row(lambda model: SequentialGibbs(model, block=3), GRAPHS[:3]),
@@ -274,3 +278,37 @@ def annealed_ratio(name: str, engine: str) -> tuple[float, float, float]:
         log_ratio = logsumexp(-energies(model, engine, end)) - float(uncoupled(words(engine), model, start))
         log_p, log_w = np.asarray(after.log_weight), np.asarray(log_w)
     return float(np.exp(log_p).sum()), float(np.exp(log_p + log_w).sum()), float(np.exp(log_ratio))
+
+
+LAYERED = {
+    "rbm": RBM(4, 3), "rbm-centred": RBM(3, 2, centred=True), "one": DeepBoltzmannMachine(3, (2,)),
+    "two": DeepBoltzmannMachine(4, (3, 2)), "three": DeepBoltzmannMachine(3, (2, 3, 1)),
+    "four": DeepBoltzmannMachine(2, (2, 2, 2, 3)),
+}  # fmt: skip
+NETS = {"one": DeepBeliefNet(3, (2,)), "two": DeepBeliefNet(3, (3, 2)), "three": DeepBeliefNet(2, (2, 3, 2))}
+
+
+def log_marginals(model: Any, params: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Every x, and log p(x), from the energy alone; x comes first in `states`."""
+    with exact("pyro"):
+        p = target(model, "pyro", {key: shared("pyro").array(value) for key, value in params.items()}, 1.0)
+    return states({"x": model.data_dim})["x"], np.log(p.reshape(2**model.data_dim, -1).sum(1))
+
+
+def likelihoods(model: Any, engine: str) -> tuple[np.ndarray, np.ndarray]:
+    """log p(x) of every x, as shipped and from the energy alone."""
+    params = parameters(model)
+    x, truth = log_marginals(model, params)
+    if hasattr(model, "top"):
+        return directed.log_likelihood(model, params, x, engine=engine)[0], truth
+    return log_likelihood(model, params, x, engine=engine), truth
+
+
+def transposed(engine: str) -> tuple[np.ndarray, np.ndarray]:
+    """log w of draws of recognition in a net whose q is the posterior, less log Z, and log p(x): they are equal."""
+    rbm, params, net = RBM(4, 3), parameters(RBM(4, 3)), DeepBeliefNet(4, (3, 4))
+    turned = {"weight": params["weight"].T, "x.bias": params["h.bias"], "h.bias": params["x.bias"]}
+    stacked = net.stacked([params, turned])
+    x, truth = log_marginals(rbm, params)
+    log_z = directed.log_likelihood(net, stacked, x, engine=engine)[1]
+    return directed.recognised(net, stacked, x, samples=2, engine=engine).elbo - log_z, truth

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from inference.files import load_params
+from inference.methods import methods
+from ppl_models import CATALOGUE
 
 from .command import ENGINES, assert_estimate, assert_one_sentence, assert_self_contained, run, strict
 from .test_cli_fit import ENERGIES
@@ -17,6 +19,7 @@ TINY = {
     "boltzmann_machine": [],
     "hidden_boltzmann_machine": ["--set", "num_hidden=3"],
     "rbm": ["--set", "num_hidden=8"],
+    "deep_belief_net": ["--set", "hidden=6,4"],
     "deep_boltzmann_machine": ["--set", "hidden=6,4"],
 }
 
@@ -38,7 +41,7 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
     folder = tmp_path / "run"
     told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", "digits", "--engine", engine, "--epochs", "3",
                 "--out", folder, "--json")  # fmt: skip
-    assert (told["model"], told["method"], told["engine"]) == (name, "pcd", engine)
+    assert (told["model"], told["method"], told["engine"]) == (name, methods(CATALOGUE[name][0])[0], engine)
     assert "threshold" in told["data"]["binarisation"] or "threshold" in told["data"]["card"]
     assert_estimate({key: value for key, value in told["baseline"].items() if key != "name"})
     if name == "hidden_boltzmann_machine":
@@ -50,13 +53,20 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
         kind = "annealed" if name == "boltzmann_machine" else "enumerated"
         assert told["likelihood"]["kind"] == kind
         assert set(told["likelihood"]["sides"]) == ({"optimistic", "approximate"} if kind == "annealed" else set())
+        if name.startswith("deep"):
+            assert told["likelihood"]["bound"] == "log p(x)"
+        if name == "deep_belief_net":
+            assert told["heldout_elbo"]["value"] < told["heldout_log_likelihood"]["value"]
+        else:
+            assert told["heldout_elbo"] is None
         assert -40 < told["heldout_log_likelihood"]["value"] < -15
-    assert len((folder / "history.jsonl").read_text().splitlines()) == 3
+    layers = 2 if name == "deep_belief_net" else 1
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3 * layers
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert_self_contained(page)
     assert "Energies" in page
     assert "Samples of the model" in page
-    assert ("Couplings of the hidden units" in page) is (name in ("rbm", "deep_boltzmann_machine"))
+    assert ("Couplings of the hidden units" in page) is (name in ("rbm", "deep_belief_net", "deep_boltzmann_machine"))
     chains = load_params(folder / "chains.safetensors")
     assert chains["x"].shape == (500, 64)
     drawn = done(capsys, monkeypatch, "sample", folder, "--num", "5", "--out", tmp_path / "draws.npz", "--json")
@@ -74,6 +84,15 @@ def test_gaussian_units_and_the_options_of_chains(engine, capsys, monkeypatch):
     assert told["manifest"]["sweeps"] == 2
     assert math.isfinite(told["heldout_log_likelihood"]["value"])
     assert "none" in told["data"]["binarisation"]
+
+
+def test_a_deep_machine_begins_greedily(tmp_path, capsys, monkeypatch):
+    told = done(capsys, monkeypatch, "fit", "deep_boltzmann_machine", "--data", "digits", "--set", "hidden=6,4", "--engine",
+                "pyro", "--epochs", "2", "--greedy", "1", "--out", tmp_path / "run", "--json")  # fmt: skip
+    assert (told["method"], told["epochs"], told["manifest"]["greedy"]) == ("pcd", 4, 1)
+    assert told["likelihood"]["bound"] == "log p(x)"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [row.get("layer") for row in rows] == [1, 2, None, None]
 
 
 @pytest.mark.parametrize("method", ["cd", "exact", "pseudo-likelihood"])
@@ -95,6 +114,9 @@ def test_the_other_methods(method, tmp_path, capsys, monkeypatch):
         (["rbm", "--restarts", "2"], ["--restarts", "pcd"]),
         (["vae", "--chains", "5"], ["--chains", "svi"]),
         (["rbm", "--method", "exact"], ["at most 20", "64"]),
+        (["rbm", "--greedy", "2"], ["stacks of layers", "RBM"]),
+        (["vae", "--greedy", "2"], ["--greedy", "svi"]),
+        (["deep_belief_net", "--method", "pcd"], ["cannot be fitted by pcd", "greedy"]),
         (["rbm", "--set", "visible=relu"], ["bernoulli or normal", "relu"]),
         (["rbm", "--data", "iris"], ["row", "rescale"]),
         (["deep_boltzmann_machine", "--method", "pseudo-likelihood"], ["cannot be fitted", "pcd"]),

@@ -40,6 +40,9 @@ class Objective:
         model = self.model
         if self.method not in get_args(Method):
             raise InputError(f"expected method {', '.join(get_args(Method))}, got '{self.method}'; choose one of those.")
+        if hasattr(model, "top"):
+            raise InputError(f"{self.method} needs the hidden units given x, which a net with directed layers does not give; "
+                             "use greedy.")  # fmt: skip
         if self.method == "pseudo-likelihood" and len(model.sites) > 1:
             raise InputError("pseudo-likelihood needs every unit visible, but the model has hidden ones; use pcd.")
         if self.method == "exact" and (units := sum(model.sites[name] for name in enumerated(model))) > ENUMERABLE:

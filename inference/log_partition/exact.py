@@ -20,11 +20,13 @@ def exact(model: Any, params: Mapping[str, Any], engine: str = "numpyro", dtype:
     """log Z = log Σ exp(−E), nats.
 
     Of a layered model the sites of one colour are summed in closed form and all states of the other, the smaller one, are
-    enumerated; of a graph without layers, all units are.
+    enumerated; of a graph without layers, all units are. Of a directed net log Z is that of its undirected top.
 
     Raises:
         InputError: More than 30 units would have to be enumerated.
     """
+    if hasattr(model, "top"):
+        model, params = model.top, model.top_parameters(params)
     words = import_module(f"inference.kernels._{check_engine(engine)}")
     shared = import_module(f"inference._{engine}")
     kept = enumerated(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,6 +13,8 @@ from ..errors import InputError
 from ..language import Array, Language
 from ..likelihoods import Bernoulli
 from ..networks import constant
+from .rbm import RBM
+from .replicated import ReplicatedRBM
 from .sites import binary_site, column_logits
 
 
@@ -50,6 +52,31 @@ class DeepBoltzmannMachine:
         """Layers that are independent given the others: odd ones, then even ones."""
         names = tuple(self.sites)
         return names[1::2], names[::2]
+
+    @property
+    def rbms(self) -> tuple[RBM | ReplicatedRBM, ...]:
+        """What a greedy start fits, from the data upwards (Salakhutdinov and Hinton 2009, section 3.1).
+
+        Two copies of the data and of the last layer stand for what the bottom and the top lack.
+        """
+        pairs = tuple(pairwise(self.sites.values()))
+        if len(pairs) == 1:
+            return (RBM(*pairs[0]),)
+        middle = tuple(RBM(*pair) for pair in pairs[1:-1])
+        return ReplicatedRBM(*pairs[0], (2, 1)), *middle, ReplicatedRBM(*pairs[-1], (1, 2))
+
+    def stacked(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The machine that the parameters of `rbms` make: each layer hears half of what either neighbour alone would tell it.
+
+        So biases of a layer that two of them share are their mean, and middle weights are halved.
+        """
+        names, out = tuple(self.sites), {"x.bias": parts[0]["x.bias"]}
+        for i, (_, name) in enumerate(pairwise(names)):
+            ends = i in (0, len(parts) - 1)
+            out[f"{name}.weight"] = parts[i]["weight"] if ends else parts[i]["weight"] / 2
+            last = i == len(parts) - 1
+            out[f"{name}.bias"] = parts[i]["h.bias"] if last else (parts[i]["h.bias"] + parts[i + 1]["x.bias"]) / 2
+        return out
 
     def parameters(self, ppl: Language) -> dict[str, Array]:
         out = {f"{name}.bias": ppl.param(f"{name}.bias", constant(ppl, 0.0, size)) for name, size in self.sites.items()}
