@@ -57,10 +57,15 @@ def test_the_interval_covers():
     params = {"coupling": np.full((4, 4), 0.7), "bias": np.full(4, 0.1)}
     truth = exact(model, params)
     with session("pyro"):
-        held = {name: torch.tensor(value) for name, value in params.items()}
+        held: Any = {name: torch.tensor(value) for name, value in params.items()}
         kernel = Tempering(SequentialGibbs(model), (1.0, 0.5, 0.0))
         drawn = recorded(words("pyro"), kernel, 6000, 40, 60, 1, seeded(0), held)[1]
     E = np.asarray(drawn)
+    with session("pyro"):
+        states = energies(model, "pyro", held)
+    for beta, first in zip((1.0, 0.5, 0.0), E[:, :, 0], strict=True):  # what the warm-up is for
+        p = np.exp(-beta * states - np.logaddexp.reduce(-beta * states))
+        assert abs(first.mean() - p @ states) < 5.5 * first.std() / len(first) ** 0.5
     found = bridged(E, (1.0, 0.5, 0.0), 4 * np.log(2))
     parts = [bridged(part, (1.0, 0.5, 0.0), 4 * np.log(2)) for part in np.split(E, 300, axis=1)]
     ends = np.array([part.log_partition for part in parts])

@@ -21,7 +21,7 @@ from .transition import states
 def by_hand(name: str, factor: float = 1.0) -> float:
     """Over all states, from the energy alone."""
     with session("pyro"):
-        return float(logsumexp(-energies(MODELS[name], "pyro", given(MODELS[name], "pyro", factor))))
+        return float(np.logaddexp.reduce(-energies(MODELS[name], "pyro", given(MODELS[name], "pyro", factor))))
 
 
 @each_engine

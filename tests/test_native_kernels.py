@@ -126,7 +126,10 @@ def test_one_chain_alone_does_not_drift_in_pyro(name: str):
 
 @each_engine
 def test_tempering_does_not_drift_from_exact_starts(engine: str):
-    """16,384 chains of three replicas: the law of all six bits together, float32, after 1, 2 and 8 steps."""
+    """16,384 chains of three replicas: the law of all six bits together, float32, after 1, 2 and 8 steps.
+
+    Swaps taken the wrong way would be found, a mere tenth of a swap's odds only by the matrix in `test_kernels`.
+    """
     model, betas = RBM(1, 1), (1.0, 0.6, 0.2)
     kernel, ppl = Tempering(BlockGibbs(model), betas), words(engine)
     params = {key: 2.0 * np.asarray(value, np.float32) for key, value in parameters(model).items()}
@@ -146,7 +149,10 @@ def test_tempering_does_not_drift_from_exact_starts(engine: str):
 
 @each_engine
 def test_gaussian_units_do_not_drift_from_exact_starts(engine: str):
-    """16,384 chains, float32, after 1, 2 and 8 sweeps: h by Pearson's test, each x by Kolmogorov and Smirnov's."""
+    """16,384 chains, float32, after 1, 2 and 8 sweeps: h by Pearson's test, each x by Kolmogorov and Smirnov's.
+
+    Noise a fifth too wide would be found; the conditionals themselves are held to 1e-8 in `test_kernels`.
+    """
     model = RBM(2, 2, visible="normal", centred=True)
     params = {k: np.asarray(v, np.float32) for k, v in (parameters(model) | {"x.scale": np.array([0.6, 1.7])}).items()}
     bits = states({"h": 2})["h"]
