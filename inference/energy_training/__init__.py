@@ -149,7 +149,7 @@ def fit_energy(
         done = sum("layer" in row for row in history)  # greedy epochs, which are counted apart
         spent = history[done - 1]["seconds"] if done else 0.0
         if epochs < len(history) - done:
-            raise InputError(f"expected epochs to be at least the {len(history) - done} done, got {epochs}; ask for more in all.")
+            raise InputError(f"expected epochs to be at least the {len(history) - done} done, got {epochs}; ask for more.")
 
         def keep() -> None:
             if checkpoints is not None:
