@@ -151,9 +151,10 @@ def recorded(ppl: Any, kernel: Any, draws: int, every: int, state: Any, params: 
         high = {name: xp.maximum(high[name], xp.max(value, axis=0)) for name, value in values.items()}
         return state, ppl.put(trace, i, xp.stack(seen)), low, high
 
-    trace = xp.zeros((3 + along.shape[1], chains, draws), dtype=first["x"].dtype)
+    trace = xp.zeros((draws, 3 + along.shape[1], chains), dtype=first["x"].dtype)
     low, high = ({name: 0.0 * value[0] + end for name, value in first.items()} for end in (xp.inf, -xp.inf))
-    return ppl.loop(draws, draw, (state, trace, low, high))
+    state, trace, low, high = ppl.loop(draws, draw, (state, trace, low, high))
+    return state, xp.moveaxis(trace, 0, -1), low, high
 
 
 def data_energies(found: Any, x: np.ndarray, sweeps: int = 20, seed: int = 0) -> np.ndarray:

@@ -88,9 +88,9 @@ def recorded(
         return state, ppl.put(out, i, model.energy(ppl, params, state.values))
 
     state = ppl.loop(warmup, step, tempering.init(ppl, rng_key, values))
-    out = ppl.xp.zeros((len(tempering.betas), chains, draws), dtype=some.dtype)
+    out = ppl.xp.zeros((draws, len(tempering.betas), chains), dtype=some.dtype)
     state, out = ppl.loop(draws, draw, (state, out))
-    return state.rng_key, out
+    return state.rng_key, ppl.xp.moveaxis(out, 0, -1)
 
 
 def bridged(energies: np.ndarray, betas: Sequence[float], log_last: float, settings: dict[str, Any] | None = None) -> Annealed:

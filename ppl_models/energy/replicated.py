@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,9 +57,12 @@ class ReplicatedRBM:
         ppl.factor("energy", -self.energy(ppl, params, {name: binary_site(ppl, name, n) for name, n in self.sites.items()}))
 
     def energy(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
-        """E, nats, shape of the leading dims."""
-        x, h = self._folded(values["x"], 0), self._folded(values["h"], 1)
-        return -((x @ params["weight"] + params["h.bias"]) * h).sum(-1) - x @ params["x.bias"]
+        """E, nats, shape of the leading dims; the bits of a site left out are zeros."""
+        folded = {name: self._folded(value, 0 if name == "x" else 1) for name, value in values.items()}
+        out: Any = sum(value @ params[f"{name}.bias"] for name, value in folded.items())
+        if len(folded) == 2:
+            out = out + ((folded["x"] @ params["weight"]) * folded["h"]).sum(-1)
+        return -out
 
     def logits(self, ppl: Language, params: Mapping[str, Array], values: Mapping[str, Array], site: str) -> Array:
         """log odds of the bits of a site given the other, (..., size): the same for each copy."""
