@@ -20,7 +20,7 @@ from .energy_training import EnergyFit, fit_energy
 from .energy_training.objective import mean_field
 from .estimate import Estimate
 from .files import load_params, save_params, strict, to_json, write
-from .kernels import State
+from .kernels import pilot
 from .log_partition import annealed, exact, unnormalised
 from .log_partition.annealed import kernel
 from .log_partition.exact import enumerated
@@ -104,13 +104,15 @@ def drawn(found: EnergyFit, count: int, sweeps: int, seed: int) -> dict[str, np.
         start = {name: rng.integers(0, 2, (count, size)).astype(float) for name, size in model.sites.items()} | {"x": x}
     with shared.session():
         params = {name: shared.array(np.asarray(value, np.float32)) for name, value in found.params.items()}
-        state = State(words.seeded(seed), {name: shared.array(np.asarray(v, np.float32)) for name, v in start.items()})
-        values = words.program(swept, kernel(model), sweeps)(state, params).values
+        sweep = kernel(model)
+        state = sweep.init(words, words.seeded(seed), {n: shared.array(np.asarray(v, np.float32)) for n, v in start.items()})
+        values = words.program(swept, sweep, sweeps)(state, params).values
         return shared.to_numpy(values)
 
 
 def swept(ppl: Any, sweep: Any, sweeps: int, state: Any, params: Any) -> Any:
-    """The state after so many steps of a kernel."""
+    """The state after so many steps of a kernel, those of a pilot that finds its step size not counted."""
+    state = pilot(ppl, sweep, state, params)
     return ppl.loop(sweeps, lambda _, state: sweep.step(ppl, state, params)[0], state)
 
 
@@ -120,7 +122,7 @@ def train(
 ) -> EnergyFit:  # fmt: skip
     """`fit_energy` with what the command line gave."""
     given = {name: options[name] for name in ("lr", "dtype") if name in options}
-    given |= {name: options[name] for name in ("batch", "chains", "sweeps") if options.get(name) is not None}
+    given |= {name: options[name] for name in ("batch", "chains", "sweeps", "noise") if options.get(name) is not None}
     return fit_energy(
         declaration, rows, method=method, engine=source.engine, epochs=30 if epochs is None else epochs, seed=source.seed,
         device=source.device, callbacks=tuple(callbacks), **given,

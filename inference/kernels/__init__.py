@@ -2,11 +2,13 @@
 
 from .block_gibbs import BlockGibbs
 from .chromatic_gibbs import ChromaticGibbs, coloured
+from .discrete_langevin import DiscreteLangevin
 from .gibbs_with_gradients import GibbsWithGradients
 from .langevin import Langevin
 from .metropolis import Metropolis
 from .sequential_gibbs import SequentialGibbs
 from .state import Info, State
+from .step_size import Stepped, pilot
 from .tempering import Tempering
 
 #: Every kernel, by the name that `ppl list kernels` shows.
@@ -18,7 +20,8 @@ KERNELS: dict[str, type] = {
     "gibbs-with-gradients": GibbsWithGradients,
     "tempering": Tempering,
     "langevin": Langevin,
+    "discrete-langevin": DiscreteLangevin,
 }
 
-__all__ = ["KERNELS", "BlockGibbs", "ChromaticGibbs", "GibbsWithGradients", "Info", "Langevin", "Metropolis",
-           "SequentialGibbs", "State", "Tempering", "coloured"]  # fmt: skip
+__all__ = ["KERNELS", "BlockGibbs", "ChromaticGibbs", "DiscreteLangevin", "GibbsWithGradients", "Info", "Langevin",
+           "Metropolis", "SequentialGibbs", "State", "Stepped", "Tempering", "coloured", "pilot"]  # fmt: skip
