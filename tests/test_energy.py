@@ -42,7 +42,7 @@ def test_both_engines_have_one_energy_and_one_law(name: str):
 
 
 @each_engine
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "neural"])
 def test_logits_are_differences_of_the_energy(name: str, engine: str):
     """Of every unit in every state: E at 0 less E at 1, the rest as it is."""
     model, ppl = MODELS[name], words(engine)
