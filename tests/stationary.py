@@ -60,7 +60,7 @@ ROWS = {
     "sequential-1": Row(lambda model: SequentialGibbs(model, block=1), GRAPHS[:3]),
     "metropolis": Row(Metropolis, GRAPHS),
     "gibbs-with-gradients": Row(GibbsWithGradients, tuple(MODELS), reversible=True),
-    "discrete-langevin": Row(lambda model: DiscreteLangevin(model, 0.7), tuple(MODELS), reversible=True),
+    "discrete-langevin": Row(lambda model: DiscreteLangevin(model, 0.7), ("hidden", "dbm", "neural"), reversible=True),
 }
 CASES = [(kernel, model) for kernel, row in ROWS.items() for model in row.models]
 
