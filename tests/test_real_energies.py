@@ -70,7 +70,7 @@ def by_quadrature(values: Any) -> tuple[np.ndarray, np.ndarray]:
 def drawn_exactly(values: Any, count: int) -> np.ndarray:
     """Draws of `TWO` by rejection from its base: f is at most the sum of its last layer's magnitudes."""
     rng = np.random.default_rng(3)
-    x = values["x.bias"] + values["x.scale"] * rng.normal(size=(40 * count, 2))
+    x = values["x.bias"] + values["x.scale"] * rng.normal(size=(60 * count, 2))
     base = values | {name: 0 * values[name] for name in TWO.readout}
     most = np.abs(values["net.1.weight"]).sum() + values["net.1.bias"].sum()
     log_ratio = minus_energy(TWO, values, x) - minus_energy(TWO, base, x)
@@ -133,7 +133,7 @@ def test_mean_annealed_weight_of_a_real_unit_is_its_partition_function(engine: s
 @each_engine
 def test_annealing_finds_log_z_of_reals_from_both_sides(engine: str):
     """Within 5.5 standard errors of quadrature, each below 0.03 nats: so large a fault is found."""
-    values = parameters(TWO)
+    values = parameters(TWO, 0.7)
     x, area = grid(-12, 12, 401)
     truth = np.log(np.exp(minus_energy(TWO, values, x)).sum() * area)
     forward = annealed(TWO, values, engine=engine, betas=40, chains=2000)
@@ -202,15 +202,15 @@ def test_a_native_langevin_kernel_does_not_drift_from_exact_starts(engine: str):
 @pytest.mark.parametrize("visible", ["normal", "bernoulli"])
 def test_warm_up_finds_a_step_size_and_leaves_it(visible: Any, engine: str):
     """From starts of its own, at the rate that is best: 57.4 % ± 5 of proposals taken after warm-up, the step size frozen."""
-    model = NeuralEnergy(20, (10,), visible=visible)
+    model, gain = NeuralEnergy(20, (10,), visible=visible), 0.4 if visible == "normal" else 1.5
     rng = np.random.default_rng(0)
-    values = {name: np.float32(v + 0.4 * rng.normal(size=np.shape(v))) for name, v in
+    values = {name: np.float32(v + gain * rng.normal(size=np.shape(v))) for name, v in
               model.initial(rng.integers(0, 2, (50, 20)), rng).items()}  # fmt: skip
     values |= {} if visible == "bernoulli" else {"x.scale": np.exp(rng.normal(size=20)).astype(np.float32)}
     kernel = Langevin(model) if visible == "normal" else DiscreteLangevin(model)
     if engine == "numpyro":
         native = EnergyKernel(kernel)
-        mcmc = MCMC(native, num_warmup=150, num_samples=50, num_chains=100, chain_method="vectorized", progress_bar=False)
+        mcmc = MCMC(native, num_warmup=120, num_samples=30, num_chains=100, chain_method="vectorized", progress_bar=False)
         mcmc.run(jax.random.key(0), {k: jax.numpy.asarray(v) for k, v in values.items()},
                  extra_fields=("accept_prob", "step_size"))  # fmt: skip
         x, extra = np.asarray(mcmc.get_samples()["x"]), mcmc.get_extra_fields()
@@ -219,9 +219,9 @@ def test_warm_up_finds_a_step_size_and_leaves_it(visible: Any, engine: str):
         assert sizes[0] != np.float32(kernel.first)
     else:
         native = PyroEnergyKernel(kernel, chains=100)
-        theirs = PyroMCMC(native, num_samples=50, warmup_steps=150, disable_progbar=True)
+        theirs = PyroMCMC(native, num_samples=30, warmup_steps=120, disable_progbar=True)
         theirs.run({name: torch.tensor(value) for name, value in values.items()})
-        x, taken = np.asarray(theirs.get_samples()["x"]).reshape(-1, 20), float(torch.stack(native._taken[150:]).mean())
+        x, taken = np.asarray(theirs.get_samples()["x"]).reshape(-1, 20), float(torch.stack(native._taken[120:]).mean())
     assert abs(taken - 0.574) < 0.05
     assert (len(np.unique(x)) == 2) == (visible == "bernoulli")
 
@@ -275,7 +275,7 @@ def test_score_matching_of_a_normal_density_is_its_closed_form(engine: str):
         def loss(params: Any) -> Any:
             return denoising(ppl, GAUSS, params, array(rows), array(noise), array(np.array([sigma]))).mean()
 
-        close(loss(held(engine, values)), closed(0.4, 0.3, 1.3), 1e-12)
+        close(ppl.stop_gradient(loss(held(engine, values))), closed(0.4, 0.3, 1.3), 1e-12)
         slopes = {name: np.asarray(v).item() for name, v in ppl.grad(loss, held(engine, values)).items()}
     point, step = np.array([0.4, 0.3, 1.3]), 1e-5
     for i, name in enumerate(("x.bias", "net.0.weight", "x.scale")):
@@ -297,7 +297,7 @@ def test_score_matching_is_one_number_on_both_engines_and_that_of_finite_differe
             def loss(params: Any, ppl: Any = ppl, array: Any = array) -> Any:
                 return denoising(ppl, model, params, array(x), array(noise), array(sigma))
 
-            found[engine] = np.asarray(loss(held(engine, values)).detach() if engine == "pyro" else loss(held(engine, values)))
+            found[engine] = np.asarray(ppl.stop_gradient(loss(held(engine, values))))
             slopes[engine] = {name: np.asarray(v) for name, v in ppl.grad(loss, held(engine, values)).items()}
     close(found["numpyro"], found["pyro"], 1e-12)
     for name in values:

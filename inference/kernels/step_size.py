@@ -18,8 +18,11 @@ class Stepped(NamedTuple):
 
 
 def nudged(ppl: Any, step_size: Any, accept_prob: Any, gain: Any) -> Any:
-    """ε exp(g (a − 0.574)), a the mean of `accept_prob` over chains: the law is kept only by steps between which ε stays."""
-    return step_size * ppl.xp.exp(gain * (accept_prob.mean() - TARGET))
+    """ε exp(g (a − 0.574)), a the mean of `accept_prob` over chains: the law is kept only by steps between which ε stays.
+
+    At most 1,000: where bits hardly hang together every proposal is taken, however large ε is.
+    """
+    return ppl.xp.clip(step_size * ppl.xp.exp(gain * (accept_prob.mean() - TARGET)), max=1000.0)
 
 
 def gain(i: Any) -> Any:
