@@ -81,8 +81,8 @@ def test_gaussian_units_and_the_options_of_chains(engine, capsys, monkeypatch):
 @pytest.mark.parametrize("method", ["pcd", "score-matching"])
 def test_a_network_over_reals(method, engine, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    told = done(capsys, monkeypatch, "fit", "neural_energy", "--data", "iris", "--set", "visible=normal", "--set", "hidden=8",
-                "--method", method, "--engine", engine, "--epochs", "3", "--batch", "30", "--out", folder, "--json")  # fmt: skip
+    told = done(capsys, monkeypatch, "fit", "neural_energy", "--data", "iris", "--set", "visible=normal", "--set",
+                "hidden=8", "--method", method, "--engine", engine, "--epochs", "3", "--batch", "30", "--out", folder, "--json")  # fmt: skip
     assert told["likelihood"]["kind"] == "annealed"
     assert set(told["likelihood"]["sides"]) == {"optimistic", "approximate"}
     assert_estimate(told["heldout_log_likelihood"])

@@ -348,7 +348,7 @@ def test_a_ring_is_learned_by_score_matching(engine: str):
     x = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
     data = Dataset("ring", x[:2500], x[2500:], "none")
     found = fit_energy(NeuralEnergy(2, (32, 32), visible="normal"), data, method="score-matching", engine=engine, noise=0.2,
-                       epochs=60, batch=250, lr=0.01)  # fmt: skip
+                       epochs=20, batch=250, lr=0.02)  # fmt: skip
     values = {name: np.asarray(value, float) for name, value in found.params.items()}
     points, area = grid(-8, 8, 301)
     log_z = np.log(np.exp(minus_energy(found.model, values, points)).sum() * area)

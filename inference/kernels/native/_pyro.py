@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from pyro.poutine.messenger import Messenger
 
 from ppl_models.energy import is_gaussian
 from ppl_models.language import language
@@ -26,7 +26,19 @@ class EnergyModel:
     declaration: Any
 
     def __call__(self, params: Mapping[str, Any]) -> None:
-        poutine.replay(self.declaration.model, params=dict(params))(language("pyro"))
+        with Given(params):
+            self.declaration.model(language("pyro"))
+
+
+class Given(Messenger):
+    """Parameters by name are those passed in; the store is left alone."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.params = params
+
+    def _pyro_param(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self.params[msg["name"]], True
 
 
 class EnergyKernel(MCMCKernel):
