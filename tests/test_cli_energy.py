@@ -37,6 +37,8 @@ def test_every_energy_is_tried():
 @pytest.mark.parametrize("name", TINY)
 def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
+    if name == "neural_energy":
+        monkeypatch.setattr("inference.energy_runs.STEPS", 200)  # each a gradient, which takes Pyro a millisecond
     told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", "digits", "--engine", engine, "--epochs", "3",
                 "--out", folder, "--json")  # fmt: skip
     assert (told["model"], told["method"], told["engine"]) == (name, "pcd", engine)
@@ -81,8 +83,10 @@ def test_gaussian_units_and_the_options_of_chains(engine, capsys, monkeypatch):
 @pytest.mark.parametrize("method", ["pcd", "score-matching"])
 def test_a_network_over_reals(method, engine, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
+    monkeypatch.setattr("inference.energy_runs.STEPS", 200)
     told = done(capsys, monkeypatch, "fit", "neural_energy", "--data", "iris", "--set", "visible=normal", "--set",
-                "hidden=8", "--method", method, "--engine", engine, "--epochs", "3", "--batch", "30", "--out", folder, "--json")  # fmt: skip
+                "hidden=8", "--method", method, "--engine", engine, "--epochs", "3", "--batch", "30", "--out", folder,
+                "--json")  # fmt: skip
     assert told["likelihood"]["kind"] == "annealed"
     assert set(told["likelihood"]["sides"]) == {"optimistic", "approximate"}
     assert_estimate(told["heldout_log_likelihood"])

@@ -233,7 +233,7 @@ def test_a_pilot_is_pure_and_leaves_other_kernels_alone(engine: str):
         ppl, params = words(engine), held(engine, values)
         x = {"x": shared(engine).array(np.random.default_rng(0).normal(size=(200, 2)))}
         kernel = Langevin(TWO)
-        state = kernel.init(ppl, ppl.seeded(0), x)
+        state: Any = kernel.init(ppl, ppl.seeded(0), x)
         found = ppl.program(piloted, kernel)(state, params)
         assert isinstance(found, Stepped)
         assert float(state.step_size) == pytest.approx(kernel.first)
@@ -304,7 +304,7 @@ def test_score_matching_is_one_number_on_both_engines_and_that_of_finite_differe
         close(slopes["numpyro"][name], slopes["pyro"][name], 1e-11)
 
     def by_hand(values: Any) -> np.ndarray:
-        at, out = x + sigma * noise, 0.0
+        at, out = x + sigma * noise, np.zeros(len(x))
         for i in range(2):
             step = 1e-5 * np.eye(2)[i]
             ends = [free_of(model, values, at + sign * step) for sign in (1, -1)]

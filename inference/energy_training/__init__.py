@@ -88,7 +88,7 @@ def fit_energy(
     rows = as_bits(prepare(data, model), model, seed)
     check_noise(noise)
     kernel = default_kernel(model) if kernel is None else kernel
-    sweeps = getattr(kernel, "STEPS", 1) if sweeps is None else sweeps
+    sweeps = int(getattr(kernel, "STEPS", 1)) if sweeps is None else sweeps
     blur = scales(rows.x, noise) if method == "score-matching" else ()
     objective = Objective(model, kernel, method, sweeps, noise=blur)
     words = import_module(f"inference.kernels._{check_engine(engine)}")
