@@ -152,7 +152,7 @@ def annealed_ratio(name: str, engine: str) -> tuple[float, float, float]:
         def run(ppl: Any, tape: Any) -> Any:
             return along(ppl, model, len(tape.log_weight), tape, start, end, array(path), None)
 
-        log_ratio = float(logsumexp(-energies(model, engine, end))) - float(uncoupled(words(engine), model, start))
+        log_ratio = logsumexp(-energies(model, engine, end)) - float(uncoupled(words(engine), model, start))
         return over_paths(engine, run, log_ratio)
 
 
@@ -165,10 +165,10 @@ def network_ratio(model: Any, engine: str, end: Any, path: np.ndarray) -> tuple[
         tape, draws = from_base.drawn(ppl, model, tape, start, len(tape.log_weight))
         return from_base.weighed(ppl, model, tape, start, end, array(path), draws, array(np.array([0.4, 0.9])))[:2]
 
-    return over_paths(engine, run, float(logsumexp(-energies(model, engine, end))))
+    return over_paths(engine, run, logsumexp(-energies(model, engine, end)))
 
 
-def over_paths(engine: str, run: Any, log_ratio: float) -> tuple[float, float, float]:
+def over_paths(engine: str, run: Any, log_ratio: Any) -> tuple[float, float, float]:
     """Of `run(ppl, tape) -> (tape, log w)`: Σ p and Σ p w over all outcomes of its draws, and the ratio that should be E[w]."""
     array, arities = shared(engine).array, list[int]()
     run(forced(words(engine), arities), Tape(array(np.zeros((1, 0))), 0, array(np.zeros(1))))
