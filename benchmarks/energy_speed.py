@@ -30,17 +30,12 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.step_time import ENVIRONMENT, summary
-from inference.kernels import BlockGibbs, ChromaticGibbs, SequentialGibbs, State
+from inference.kernels import BlockGibbs, ChromaticGibbs, SequentialGibbs, State, swept
 from ppl_models.energy import RBM, BoltzmannMachine
 
 VISIBLE, HIDDEN = 784, 500
 CASES = ("rbm_100", "rbm_1000", "dense", "torus", "random_graph", "training_numpyro", "training_pyro")
 Timed = Callable[[], Any]
-
-
-def swept(ppl: Any, kernel: Any, sweeps: int, state: Any, params: Any) -> Any:
-    """The state after so many steps."""
-    return ppl.loop(sweeps, lambda _, state: kernel.step(ppl, state, params)[0], state)
 
 
 def ours(engine: str, kernel: Any, params: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], sweeps: int) -> Timed:

@@ -34,7 +34,8 @@ Likelihood = Annotated[str | None, typer.Option(help=LIKELIHOODS)]
 Binarise = Annotated[str | None, typer.Option(help="none, threshold, static or dynamic; the data set's own if left out.")]
 Heldout = Annotated[str | None, typer.Option(help="A file of held-out rows, for your own data.")]
 DataDir = Annotated[str | None, typer.Option(help="Where data sets lie; else PPL_DATA_DIR, else a cache.")]
-METHODS = ("svi, em, cavi, mcmc, or greedy, pcd, cd, exact, pseudo-likelihood of an energy, where the model has it; "
+METHODS = ("svi, em, cavi, mcmc, or greedy, pcd, cd, exact, pseudo-likelihood, score-matching of an energy, where the model "
+           "has it; "
            "the first that it has.")  # fmt: skip
 Method = Annotated[str | None, typer.Option(help=METHODS)]
 Batch = Annotated[int | None, typer.Option(help="Rows a step; 128 if left out.")]
@@ -84,7 +85,8 @@ def fit(
     alternate: Annotated[bool, typer.Option("--alternate", help="Move guide and model in turn.")] = False,
     labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
     chains: Annotated[int | None, typer.Option(help="Persistent chains of an energy: 100 if left out.")] = None,
-    sweeps: Annotated[int | None, typer.Option(help="Sweeps of an energy's chains a step: 1 if left out.")] = None,
+    sweeps: Annotated[int | None, typer.Option(help="Sweeps of an energy's chains a step: 1; 10 of Langevin.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Of score matching, over each column's deviation: 0.1.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between an energy's checkpoints: 10.")] = None,
     greedy: Annotated[int | None, typer.Option(help="Greedy epochs of each layer of a deep machine before all.")] = None,
     evaluate: Annotated[int | None, typer.Option(help="Importance samples of log p(x); 100 with --out, else none.")] = None,
@@ -105,7 +107,8 @@ def fit(
     options: dict[str, Any] = {
         "estimator": estimator, "batch": batch, "lr": lr, "restarts": restarts, "patience": patience,
         "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
-        "dtype": dtype, "chains": chains, "sweeps": sweeps, "greedy": greedy, "checkpoint_every": checkpoint_every,
+        "dtype": dtype, "chains": chains, "sweeps": sweeps, "noise": noise, "greedy": greedy,
+        "checkpoint_every": checkpoint_every,
     }  # fmt: skip
     if (values := sweep(model, source.settings)) is not None:
         told = fit_each(source, *values, method, epochs, evaluate, options, out)

@@ -22,7 +22,7 @@ from .energy_training import EnergyFit, as_bits, fit_energy
 from .energy_training.objective import mean_field
 from .estimate import Estimate
 from .files import load_params, save_params, strict, to_json, write
-from .kernels import State
+from .kernels import swept
 from .log_partition import annealed, directed, exact, summed, unnormalised
 from .log_partition.annealed import kernel
 from .log_partition.exact import enumerated
@@ -148,18 +148,15 @@ def drawn(found: EnergyFit, count: int, sweeps: int, seed: int) -> dict[str, np.
         params = {name: shared.array(np.asarray(value, np.float32)) for name, value in found.params.items()}
         values = {name: shared.array(np.asarray(v, np.float32)) for name, v in start.items()}
         if top is None:
-            state = State(words.seeded(seed), values)
-            return shared.to_numpy(words.program(swept, kernel(model), sweeps)(state, params).values)
+            sweep = kernel(model)
+            state = sweep.init(words, words.seeded(seed), values)
+            return shared.to_numpy(words.program(swept, sweep, sweeps)(state, params).values)
         below, last = tuple(model.sites)[-2:]
-        state = State(words.seeded(seed), {"x": values[below], "h": values[last]})
-        state = words.program(swept, kernel(top), sweeps)(state, model.top_parameters(params))
+        sweep = kernel(top)
+        state = sweep.init(words, words.seeded(seed), {"x": values[below], "h": values[last]})
+        state = words.program(swept, sweep, sweeps)(state, model.top_parameters(params))
         values = {below: state.values["x"], last: state.values["h"]}
         return shared.to_numpy(model.generate(words, state.rng_key, params, values)[1])
-
-
-def swept(ppl: Any, sweep: Any, sweeps: int, state: Any, params: Any) -> Any:
-    """The state after so many steps of a kernel."""
-    return ppl.loop(sweeps, lambda _, state: sweep.step(ppl, state, params)[0], state)
 
 
 def train(
@@ -168,7 +165,8 @@ def train(
 ) -> EnergyFit:  # fmt: skip
     """`fit_energy` with what the command line gave."""
     given = {name: options[name] for name in ("lr", "dtype") if name in options}
-    given |= {name: options[name] for name in ("batch", "chains", "sweeps", "greedy") if options.get(name) is not None}
+    names = ("batch", "chains", "sweeps", "noise", "greedy")
+    given |= {name: options[name] for name in names if options.get(name) is not None}
     return fit_energy(
         declaration, rows, method=method, engine=source.engine, epochs=30 if epochs is None else epochs, seed=source.seed,
         device=source.device, callbacks=tuple(callbacks), checkpoints=checkpoints, resume=resume,

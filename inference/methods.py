@@ -18,11 +18,12 @@ METHODS: dict[str, tuple[tuple[str, ...], str]] = {
     "cd": (("energy",), "contrastive divergence"),
     "exact": (("energy",), "the likelihood's own gradient, all states enumerated"),
     "pseudo-likelihood": (("energy", "prepared"), "each unit given the others"),
+    "score-matching": (("energy", "visible"), "denoising score matching, of energies over reals"),
 }
 
 
 #: How energies are fitted.
-ENERGY = ("greedy", "pcd", "cd", "exact", "pseudo-likelihood")
+ENERGY = ("greedy", "pcd", "cd", "exact", "pseudo-likelihood", "score-matching")
 
 #: What a catalogue name stands for beyond its declaration: how it is trained.
 PRESETS: dict[str, dict[str, Any]] = {"iwae": {"bound": "iwae"}}
@@ -52,7 +53,8 @@ SVI_ONLY: dict[str, tuple[str, Any]] = {
 
 
 #: What only energies take.
-ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "greedy": "--greedy", "checkpoint_every": "--checkpoint-every"}
+ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "noise": "--noise", "greedy": "--greedy",
+               "checkpoint_every": "--checkpoint-every"}  # fmt: skip
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -65,6 +67,8 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
     for name, flag in ENERGY_ONLY.items():
         if method not in ENERGY and options.get(name) is not None:
             raise InputError(f"{flag} is for energies and this fit is by {method}; leave it out.")
+    if method in ENERGY and method != "score-matching" and options.get("noise") is not None:
+        raise InputError(f"--noise is for --method score-matching and this fit is by {method}; leave one of them out.")
     if method in ENERGY and options.get("restarts", 1) != 1:
         raise InputError(f"--restarts is not for {method}, which keeps chains instead; leave it out.")
 

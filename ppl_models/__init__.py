@@ -3,7 +3,7 @@
 from .bayesian_gaussian_mixture import BayesianGaussianMixture
 from .conditional_baseline import ConditionalBaseline
 from .cvae import CVAE
-from .energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine
+from .energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, NeuralEnergy
 from .errors import InputError, NumericalError
 from .factor_analysis import FactorAnalysis
 from .flow_vae import FlowVAE
@@ -48,9 +48,10 @@ CATALOGUE: dict[str, tuple[type, dict[str, object]]] = {
     "rbm": (RBM, {}),
     "deep_belief_net": (DeepBeliefNet, {}),
     "deep_boltzmann_machine": (DeepBoltzmannMachine, {}),
+    "neural_energy": (NeuralEnergy, {}),
 }
 
 __all__ = ["CATALOGUE", "CVAE", "M1", "M1M2", "M2", "MLP", "PCA", "RBM", "VAE", "BayesianGaussianMixture",
            "BoltzmannMachine", "Bound", "ConditionalBaseline", "DeepBeliefNet", "DeepBoltzmannMachine", "FactorAnalysis",
            "FlowVAE", "GaussianMixture", "HierarchicalVAE", "InputError", "KMeans", "Language", "LinearMarkov", "MarkovVAE",
-           "MixtureVAE", "NumericalError", "SigmoidBeliefNet", "bind"]  # fmt: skip
+           "MixtureVAE", "NeuralEnergy", "NumericalError", "SigmoidBeliefNet", "bind"]  # fmt: skip

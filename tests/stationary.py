@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from itertools import product
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,17 +14,18 @@ from inference.kernels import (
     BlockGibbs,
     ChromaticGibbs,
     Cooling,
+    DiscreteLangevin,
     GibbsWithGradients,
     Metropolis,
     SequentialGibbs,
     State,
     Tempering,
 )
-from inference.log_partition import directed, log_likelihood, torus_log_partition
+from inference.log_partition import directed, from_base, log_likelihood, torus_log_partition
 from inference.log_partition.annealed import along, fixed, uncoupled
 from inference.log_partition.bridge import bridged
 from inference.log_partition.raised import down
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, ReplicatedRBM
+from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, NeuralEnergy, ReplicatedRBM
 
 from .catalogue import exact, shared
 from .transition import Tape, forced, matrix, states
@@ -40,11 +42,13 @@ MODELS = {
     "rbm-copies": ReplicatedRBM(1, 1, (2, 2)),
     "dbm": DeepBoltzmannMachine(2, (2, 1)),
     "dbn": DeepBeliefNet(2, (2, 1)),
+    "neural": NeuralEnergy(3, (4,)),
 }
 #: Those whose units have log odds that the energy states: all but nets whose layers below the top are directed.
 CONDITIONAL = tuple(name for name, model in MODELS.items() if hasattr(model, "logits"))
 PAIRS = {"rbm": RBM(1, 1), "rbm-centred": RBM(1, 1, centred=True), "dbm": DeepBoltzmannMachine(1, (1,)),
-         "dense": BoltzmannMachine(2), "pair-ising": BoltzmannMachine(1, 1, edges=((0, 1),), spins="ising")}  # fmt: skip
+         "dense": BoltzmannMachine(2), "pair-ising": BoltzmannMachine(1, 1, edges=((0, 1),), spins="ising"),
+         "neural": NeuralEnergy(2, (3,))}  # fmt: skip
 CRITICAL = float(np.log1p(2**0.5) / 2)  # the coupling at which an endless square lattice orders itself (Onsager 1944)
 GRAPHS = ("dense", "dense-ising", "hidden", "ring", "ring-ising")
 
@@ -65,6 +69,7 @@ ROWS = {
     "sequential-1": Row(lambda model: SequentialGibbs(model, block=1), GRAPHS[:3]),
     "metropolis": Row(Metropolis, GRAPHS),
     "gibbs-with-gradients": Row(GibbsWithGradients, tuple(MODELS), reversible=True),
+    "discrete-langevin": Row(lambda model: DiscreteLangevin(model, 0.7), ("hidden", "dbm", "neural"), reversible=True),
 }
 CASES = [(kernel, model) for kernel, row in ROWS.items() for model in row.models]
 
@@ -81,6 +86,7 @@ def parameters(model: Any, seed: int = 3) -> dict[str, np.ndarray]:
         """Notes the shapes that a declaration asks for."""
 
         xp, constraints = np, type("Any", (), {"positive": None})
+        dist = SimpleNamespace(Uniform=lambda low, _: SimpleNamespace(sample=lambda: low))
 
         @staticmethod
         def param(name: str, init: Any, **_: Any) -> np.ndarray:
@@ -267,16 +273,37 @@ def annealed_ratio(name: str, engine: str) -> tuple[float, float, float]:
     model, path = PAIRS[name], np.array([0.0, 0.4, 1.0])
     with exact(engine):
         array, end = shared(engine).array, given(model, engine, 2.0)
+        if hasattr(model, "readout"):
+            return network_ratio(model, engine, end, path)
         base = {key: 0.3 * value for key, value in parameters(model).items() if key.endswith("bias")}
         start = {key: fixed(model, key, value, base.get(key), shared(engine)) for key, value in end.items()}
-        arities: list[int] = []
-        dry = Tape(array(np.zeros((1, 0))), 0, array(np.zeros(1)))
-        along(forced(words(engine), arities), model, 1, dry, start, end, path, None)
-        outcomes = np.array(list(product(*(range(n) for n in arities))), float)
-        tape = Tape(array(outcomes), 0, array(np.zeros(len(outcomes))))
-        after, log_w = along(forced(words(engine)), model, len(outcomes), tape, start, end, array(path), None)
+
+        def run(ppl: Any, tape: Any) -> Any:
+            return along(ppl, model, len(tape.log_weight), tape, start, end, array(path), None)
+
         log_ratio = logsumexp(-energies(model, engine, end)) - float(uncoupled(words(engine), model, start))
-        log_p, log_w = np.asarray(after.log_weight), np.asarray(log_w)
+        return over_paths(engine, run, log_ratio)
+
+
+def network_ratio(model: Any, engine: str, end: Any, path: np.ndarray) -> tuple[float, float, float]:
+    """`annealed_ratio` of a network, from log odds that are not its own, by steps of sizes 0.4 and 0.9; its Z₀ is 1."""
+    array = shared(engine).array
+    start = from_base.base_of(model, end, {"x.bias": 0.3 * end["x.bias"]})
+
+    def run(ppl: Any, tape: Any) -> Any:
+        tape, draws = from_base.drawn(ppl, model, tape, start, len(tape.log_weight))
+        return from_base.weighed(ppl, model, tape, start, end, array(path), draws, array(np.array([0.4, 0.9])))[:2]
+
+    return over_paths(engine, run, logsumexp(-energies(model, engine, end)))
+
+
+def over_paths(engine: str, run: Any, log_ratio: Any) -> tuple[float, float, float]:
+    """Of `run(ppl, tape) -> (tape, log w)`: Σ p and Σ p w over all outcomes of its draws, and the ratio that should be E[w]."""
+    array, arities = shared(engine).array, list[int]()
+    run(forced(words(engine), arities), Tape(array(np.zeros((1, 0))), 0, array(np.zeros(1))))
+    outcomes = np.array(list(product(*(range(n) for n in arities))), float)
+    after, log_w = run(forced(words(engine)), Tape(array(outcomes), 0, array(np.zeros(len(outcomes)))))
+    log_p, log_w = np.asarray(after.log_weight), np.asarray(log_w)
     return float(np.exp(log_p).sum()), float(np.exp(log_p + log_w).sum()), float(np.exp(log_ratio))
 
 

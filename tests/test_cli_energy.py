@@ -21,6 +21,7 @@ TINY = {
     "rbm": ["--set", "num_hidden=8"],
     "deep_belief_net": ["--set", "hidden=6,4"],
     "deep_boltzmann_machine": ["--set", "hidden=6,4"],
+    "neural_energy": ["--set", "hidden=16"],
 }
 
 
@@ -39,6 +40,8 @@ def test_every_energy_is_tried():
 @pytest.mark.parametrize("name", TINY)
 def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
+    if name == "neural_energy":
+        monkeypatch.setattr("inference.energy_runs.STEPS", 200)  # each a gradient, which takes Pyro a millisecond
     told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", "digits", "--engine", engine, "--epochs", "3",
                 "--out", folder, "--json")  # fmt: skip
     assert (told["model"], told["method"], told["engine"]) == (name, methods(CATALOGUE[name][0])[0], engine)
@@ -50,7 +53,7 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
         assert_estimate(told["heldout_log_likelihood"])
         assert told["likelihood"]["beta"] == 1.0
         assert_estimate(told["likelihood"]["log_partition"])
-        kind = "annealed" if name == "boltzmann_machine" else "enumerated"
+        kind = "annealed" if name in ("boltzmann_machine", "neural_energy") else "enumerated"
         assert told["likelihood"]["kind"] == kind
         assert set(told["likelihood"]["sides"]) == ({"optimistic", "approximate"} if kind == "annealed" else set())
         if name.startswith("deep"):
@@ -95,6 +98,26 @@ def test_a_deep_machine_begins_greedily(tmp_path, capsys, monkeypatch):
     assert [row.get("layer") for row in rows] == [1, 2, None, None]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("method", ["pcd", "score-matching"])
+def test_a_network_over_reals(method, engine, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr("inference.energy_runs.STEPS", 200)
+    told = done(capsys, monkeypatch, "fit", "neural_energy", "--data", "iris", "--set", "visible=normal", "--set",
+                "hidden=8", "--method", method, "--engine", engine, "--epochs", "3", "--batch", "30", "--out", folder,
+                "--json")  # fmt: skip
+    assert told["likelihood"]["kind"] == "annealed"
+    assert set(told["likelihood"]["sides"]) == {"optimistic", "approximate"}
+    assert_estimate(told["heldout_log_likelihood"])
+    assert told["heldout_log_likelihood"]["value"] > told["baseline"]["value"] - 1.5
+    assert (told["manifest"].get("noise") == 0.1) == (method == "score-matching")
+    assert_self_contained((folder / "report.html").read_text(encoding="utf-8"))
+    drawn = done(capsys, monkeypatch, "sample", folder, "--num", "5", "--out", tmp_path / "draws.npz", "--json")
+    assert drawn["sites"]["x"] == [5, 4]
+    with np.load(tmp_path / "draws.npz") as archive:
+        assert len(np.unique(archive["x"])) > 10
+
+
 @pytest.mark.parametrize("method", ["cd", "exact", "pseudo-likelihood"])
 def test_the_other_methods(method, tmp_path, capsys, monkeypatch):
     rows = np.random.default_rng(0).integers(0, 2, (60, 5)).astype(float)
@@ -119,6 +142,9 @@ def test_the_other_methods(method, tmp_path, capsys, monkeypatch):
         (["deep_belief_net", "--method", "pcd"], ["cannot be fitted by pcd", "greedy"]),
         (["rbm", "--set", "visible=relu"], ["bernoulli or normal", "relu"]),
         (["rbm", "--data", "iris"], ["row", "rescale"]),
+        (["rbm", "--method", "score-matching"], ["real-valued", "visible=normal"]),
+        (["rbm", "--noise", "0.2"], ["--noise", "score-matching", "pcd"]),
+        (["neural_energy", "--method", "pseudo-likelihood"], ["cannot be fitted", "pcd"]),
         (["deep_boltzmann_machine", "--method", "pseudo-likelihood"], ["cannot be fitted", "pcd"]),
     ],
 )

@@ -206,7 +206,7 @@ def neural_parameters(model: NeuralEnergy) -> dict[str, np.ndarray]:
     out = {}
     for name, value in model.initial(rng.integers(0, 2, (9, model.data_dim)), rng).items():
         out[name] = (1.5 if "weight" in name else 0.5) * rng.normal(size=np.shape(value))
-    return out | ({"base.scale": np.array([0.6, 1.4])} if model.visible == "normal" else {})
+    return out | ({"x.scale": np.array([0.6, 1.4])} if model.visible == "normal" else {})
 
 
 def test_a_neural_energy_is_the_same_on_both_engines_and_has_the_base_it_says():
@@ -262,11 +262,13 @@ def test_langevin_is_in_detailed_balance(beta: float, engine: str):
             return out
 
         def log_q(a: Any, b: Any) -> np.ndarray:
-            move = np.asarray(b["x"]) - np.asarray(a["x"]) - 0.3 * slope(a)
+            scale = np.array([0.6, 1.4])
+            move = (np.asarray(b["x"]) - np.asarray(a["x"])) / scale - 0.3 * scale * slope(a)
             return -(move**2).sum(-1) / (4 * 0.3)
 
         wanted = log_p(there) - log_p(here) + log_q(there, here) - log_q(here, there)
-        close(np.asarray(kernel.log_ratio(ppl, here, there, params, beta)), wanted, 1e-8)
+        forth, back = (kernel.drift(ppl, x, params, beta, 0.3) for x in (here, there))
+        close(np.asarray(kernel.log_ratio(ppl, here, there, forth, back, params, beta, 0.3)), wanted, 1e-8)
 
 
 @each_engine
@@ -280,7 +282,7 @@ def test_langevin_does_not_drift_from_exact_starts(engine: str):
         params = {name: array(value) for name, value in values.items()}
         flat = params | {name: 0 * value for name, value in params.items() if name.startswith("net")}
         rng = np.random.default_rng(3)
-        x = values["base.loc"] + values["base.scale"] * rng.normal(size=(400_000, 2))
+        x = values["x.bias"] + values["x.scale"] * rng.normal(size=(400_000, 2))
         gain = np.asarray(REAL.energy(ppl, flat, {"x": array(x)})) - np.asarray(REAL.energy(ppl, params, {"x": array(x)}))
         most = np.abs(values["net.1.weight"]).sum() + values["net.1.bias"].sum()
         start = x[rng.random(len(x)) < np.exp(gain - most)][:count]

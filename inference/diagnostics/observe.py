@@ -11,7 +11,7 @@ import numpy as np
 from ppl_models import InputError
 from ppl_models.energy import is_gaussian
 
-from ..kernels import BlockGibbs, ChromaticGibbs, State, Tempering
+from ..kernels import BlockGibbs, ChromaticGibbs, State, Tempering, swept
 from ..log_partition.annealed import kernel as default_kernel
 
 CHAINS, DRAWS, EVERY, WARM = 8, 500, 2, 100
@@ -118,11 +118,6 @@ def directions(x: np.ndarray) -> np.ndarray:
 def coldest(kernel: Any, values: Any) -> dict[str, Any]:
     """The chains at the first temperature, where there are several."""
     return {name: value[0] for name, value in values.items()} if isinstance(kernel, Tempering) else dict(values)
-
-
-def swept(ppl: Any, kernel: Any, sweeps: int, state: Any, params: Any) -> Any:
-    """The state after so many steps."""
-    return ppl.loop(sweeps, lambda _, state: kernel.step(ppl, state, params)[0], state)
 
 
 def recorded(ppl: Any, kernel: Any, draws: int, every: int, state: Any, params: Any, along: Any) -> tuple[Any, Any, Any, Any]:

@@ -25,6 +25,7 @@ from .greedy import layerwise
 from .hidden import hidden_means
 from .objective import Method, Objective, constrained, unconstrained
 from .resume import identity, restored
+from .score_matching import scales
 
 __all__ = ["EnergyFit", "Method", "Objective", "Training", "fit_energy", "hidden_means"]
 
@@ -65,9 +66,9 @@ class EnergyFit:
 
 def fit_energy(
     model: Any, data: Any, *, method: Training = "pcd", engine: str = "numpyro", kernel: Any = None, epochs: int = 50,
-    batch: int = 100, chains: int = 100, sweeps: int = 1, lr: float = 1e-3, optimiser: Any = None, centring: float = 0.01,
-    greedy: int = 0, seed: int = 0, dtype: str = "float32", device: str | None = None,
-    init: Mapping[str, np.ndarray] | None = None, start: Mapping[str, np.ndarray] | None = None,
+    batch: int = 100, chains: int = 100, sweeps: int | None = None, lr: float = 1e-3, optimiser: Any = None,
+    centring: float = 0.01, noise: float = 0.1, greedy: int = 0, seed: int = 0, dtype: str = "float32",
+    device: str | None = None, init: Mapping[str, np.ndarray] | None = None, start: Mapping[str, np.ndarray] | None = None,
     callbacks: tuple[Callable[[dict[str, Any]], bool | None], ...] = (), checkpoints: Checkpoints | None = None,
     resume: bool = False, other_versions: bool = False,
 ) -> EnergyFit:  # fmt: skip
@@ -77,16 +78,19 @@ def fit_energy(
         model: A declaration of an energy.
         data: A `Dataset` of bits (of reals for Gaussian units), or an array (N, data_dim) of which a fifth is held out.
             Grey values in [0, 1] are drawn once, as the data set's binarisation says.
-        method: "pcd", "cd", "exact" or "pseudo-likelihood", see `Objective`; "greedy" of a stack of RBMs, see `layerwise`.
+        method: "pcd", "cd", "exact", "pseudo-likelihood" or "score-matching", see `Objective`; "greedy" of a stack of RBMs,
+            see `layerwise`.
         engine: "numpyro" or "pyro".
-        kernel: What moves the chains; by default a Gibbs sweep that suits the model's graph.
+        kernel: What moves the chains; by default a Gibbs sweep that suits the model's graph, of a network Langevin.
         epochs: Passes over the training rows, of "greedy" for each layer; a last incomplete minibatch of each is left out.
         batch: Rows a step.
         chains: Persistent chains, of each temperature.
-        sweeps: Kernel steps between updates.
+        sweeps: Kernel steps between updates: 1 if left out, 10 of Langevin.
         lr: Step size of Adam, unless an `optimiser` is given: an optax transformation, or a function that makes a torch one.
         optimiser: In place of Adam.
         centring: Of a centred model, how far the offsets move to each minibatch's means.
+        noise: Of score matching, the standard deviation of the noise over that of each column: what is fitted is the density
+            of the data blurred by it.
         greedy: Of a deep Boltzmann machine: epochs of greedy training, for each layer, that give the values to start from.
         seed: Of initial values, order of rows and chains.
         dtype: "float32" or "float64".
@@ -105,11 +109,15 @@ def fit_energy(
     """
     check_settings(epochs=epochs, batch=batch, lr=lr, seed=seed, dtype=dtype)
     rows = as_bits(prepare(data, model), model, seed)
+    check_noise(noise)
     words = import_module(f"inference.kernels._{check_engine(engine)}")
     trainer, shared = import_module(f"inference.energy_training._{engine}"), import_module(f"inference._{engine}")
     began, stack, objective = perf_counter(), None, None
+    blur = scales(rows.x, noise) if method == "score-matching" else ()
     if method != "greedy":
-        objective = Objective(model, default_kernel(model) if kernel is None else kernel, method, sweeps)
+        moves = default_kernel(model) if kernel is None else kernel
+        steps = int(getattr(moves, "STEPS", 1)) if sweeps is None else sweeps
+        objective = Objective(model, moves, method, steps, noise=blur)
     if objective is None or greedy:
         check_greedy(model, method, greedy, kernel, init)
         if objective is None and resume:
@@ -130,7 +138,7 @@ def fit_energy(
     with shared.session(dtype, device) as where:
         opt = trainer.optimiser(optimiser, lr)
         x = shared.array(np.asarray(rows.x, dtype))
-        state = begin(words, objective, chains, rng, shared) if objective.persistent else None
+        state = begin(words, objective, chains, rng, shared, values) if objective.persistent else None
         if start is not None and objective.persistent:
             state = begin_at(words, objective, chains, start, shared)
         begun = {name: shared.array(np.asarray(value, dtype)) for name, value in unconstrained(values).items()}
@@ -174,9 +182,9 @@ def fit_energy(
                 break
         params = shared.to_numpy(constrained(words, carry.params))
         last = None if carry.chains is None else shared.to_numpy(first(objective, carry.chains.values))
-    facts = {"device": where, "seed": seed, "epochs": len(history), "batch": batch, "chains": chains, "sweeps": sweeps,
-             "lr": lr, "method": method, "greedy": greedy, "dtype": dtype,
-             "kernel": type(objective.kernel).__name__}  # fmt: skip
+    facts = {"device": where, "seed": seed, "epochs": len(history), "batch": batch, "chains": chains,
+             "sweeps": objective.sweeps, "lr": lr, "method": method, "greedy": greedy, "dtype": dtype, "kernel": type(objective.kernel).__name__,
+             **({"noise": noise} if blur else {})}  # fmt: skip
     return EnergyFit(
         model, engine, rows, method, params, history, last, float(np.median(timings[1:] or timings or [0.0])),
         manifest(versions=shared.VERSIONS, wall_seconds=perf_counter() - began, **facts), objective.kernel,
@@ -233,15 +241,17 @@ def as_bits(data: Dataset, model: Any, seed: int) -> Dataset:
     return replace(data, **parts)
 
 
-def begin(ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any) -> Any:
-    """Chains of fair coins, or of standard normals where a site is Gaussian."""
+def begin(
+    ppl: Any, objective: Objective, chains: int, rng: np.random.Generator, shared: Any, params: Mapping[str, np.ndarray]
+) -> Any:
+    """Chains of fair coins, or of draws of the base where a site is Gaussian."""
     kernel, model = objective.kernel, objective.model
     lead = (len(kernel.betas), chains) if isinstance(kernel, Tempering) else (chains,)
     values = {}
     for name, size in model.sites.items():
         normal = name == "x" and is_gaussian(model)
-        drawn = rng.normal(size=(*lead, size)) if normal else rng.integers(0, 2, (*lead, size)).astype(float)
-        values[name] = shared.array(drawn)
+        coins = () if normal else rng.integers(0, 2, (*lead, size)).astype(float)
+        values[name] = shared.array(params["x.bias"] + params["x.scale"] * rng.normal(size=(*lead, size)) if normal else coins)
     return kernel.init(ppl, ppl.seeded(0), values)
 
 
@@ -270,6 +280,11 @@ def burnt_in(ppl: Any, objective: Objective, state: Any, params: Any) -> Any:
 def first(objective: Objective, values: Mapping[str, Any]) -> dict[str, Any]:
     """The chains at the first temperature."""
     return {name: v[0] for name, v in values.items()} if isinstance(objective.kernel, Tempering) else dict(values)
+
+
+def check_noise(noise: float) -> None:
+    if not noise > 0:
+        raise InputError(f"expected noise above 0, got {noise!r}; give one such as 0.1, a tenth of each column's deviation.")
 
 
 def require_finite(objective: np.ndarray, epoch: int) -> None:

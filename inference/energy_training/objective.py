@@ -8,12 +8,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ppl_models import InputError
+from ppl_models.energy import is_gaussian
 
-from ..kernels import ChromaticGibbs, State, Tempering
+from ..kernels import ChromaticGibbs, State, Stepped, Tempering
+from ..kernels.step_size import nudged
 from ..log_partition.exact import bits, by_name, enumerated, free
+from .score_matching import denoising
 
-Method = Literal["exact", "cd", "pcd", "pseudo-likelihood"]
+Method = Literal["exact", "cd", "pcd", "pseudo-likelihood", "score-matching"]
 ENUMERABLE = 20  # units, in every step of exact training
+GAIN = 0.02  # of log step sizes, at every step of the chains: they follow p as it sharpens
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class Objective:
     `method` says where the second expectation comes from: "exact", all states enumerated; "cd", `sweeps` of `kernel` from
     the rows (biased; Hinton 2002); "pcd", `sweeps` of chains that go on from step to step (Younes 1989; Tieleman 2008), of
     several temperatures if the kernel is `Tempering`. "pseudo-likelihood" follows ∂ Σᵢ log p(xᵢ | the others) instead
-    (Besag 1975). Hidden units of the first expectation: summed where they are independent given x, else by `inner` steps of
-    mean field (layers) or of Gibbs with x clamped (graphs), which makes the gradient approximate.
+    (Besag 1975), and "score-matching" that of `score_matching.denoising`, with noise of standard deviation `noise`
+    (data_dim,). Hidden units of the first expectation: summed where they are independent given x, else by `inner` steps of
+    mean field (layers) or of Gibbs with x clamped (graphs), which makes the gradient approximate. A step size that the
+    chains carry is adapted as they go: p itself moves.
 
     Raises:
         InputError: The method does not apply to the model.
@@ -35,6 +41,7 @@ class Objective:
     method: Method = "pcd"
     sweeps: int = 1
     inner: int = 10
+    noise: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         model = self.model
@@ -45,6 +52,11 @@ class Objective:
                              "use greedy.")  # fmt: skip
         if self.method == "pseudo-likelihood" and len(model.sites) > 1:
             raise InputError("pseudo-likelihood needs every unit visible, but the model has hidden ones; use pcd.")
+        if self.method == "pseudo-likelihood" and not hasattr(model, "prepared"):
+            raise InputError(f"pseudo-likelihood needs each unit's log odds, which {type(model).__name__} has not; use pcd.")
+        if self.method == "score-matching" and (not is_gaussian(model) or len(self.noise) != model.data_dim):
+            raise InputError(f"score matching needs real-valued units and a noise for each of {model.data_dim} columns, got "
+                             f"{type(model).__name__} and {len(self.noise)}; set visible=normal, or use pcd.")  # fmt: skip
         if self.method == "exact" and (units := sum(model.sites[name] for name in enumerated(model))) > ENUMERABLE:
             raise InputError(f"exact training enumerates at most {ENUMERABLE} units a step, but here are {units}; use pcd.")
 
@@ -60,16 +72,20 @@ class Objective:
         free_params, params = params, constrained(ppl, params)
         rng_key, positive = self.positive(ppl, rng_key, params, x)
         if self.method in ("cd", "pcd"):
-            start = chains if self.persistent else State(rng_key, self.from_rows(ppl, positive, x))
+            start = chains if self.persistent else self.kernel.init(ppl, rng_key, self.from_rows(ppl, positive, x))
             chains = self.swept(ppl, start._replace(rng_key=rng_key), params)
             rng_key = chains.rng_key
         negative = self.negative(chains)
+        scale = ppl.constant(self.noise, x)
+        rng_key, noise = ppl.normal(rng_key, x) if self.method == "score-matching" else (rng_key, None)
 
         def loss(free_params: Any) -> Any:
             params = constrained(ppl, free_params)
             if self.method == "pseudo-likelihood":
                 logits = self.model.logits(ppl, self.model.prepared(ppl, params), x)
                 return ppl.softplus((1.0 - 2.0 * x) * logits).sum(-1).mean()
+            if self.method == "score-matching":
+                return denoising(ppl, self.model, params, x, noise, scale).mean()
             up = free(ppl, self.model, params, positive).mean()
             if self.method == "exact":
                 return up + self.log_partition(ppl, params, x)
@@ -99,7 +115,14 @@ class Objective:
         return {**blank, **positive}
 
     def swept(self, ppl: Any, chains: Any, params: Any) -> Any:
+        if isinstance(chains, Stepped):
+            return ppl.loop(self.sweeps, lambda _, state: self.adapted(ppl, state, params), chains)
         return ppl.loop(self.sweeps, lambda _, state: self.kernel.step(ppl, state, params)[0], chains)
+
+    def adapted(self, ppl: Any, state: Any, params: Any) -> Any:
+        """A step, and the step size moved a little towards its rate of acceptance."""
+        after, info = self.kernel.step(ppl, state, params)
+        return after._replace(step_size=nudged(ppl, after.step_size, info.accept_prob, GAIN))
 
     def negative(self, chains: Any) -> Any:
         """The chains' values, at the first temperature where there are several, less the colour that F sums out."""

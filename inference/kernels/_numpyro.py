@@ -80,8 +80,8 @@ def copy(x: Any) -> Any:
     return x
 
 
-def grad(f: Callable[[Any], Any], values: Any) -> Any:
-    """∂ Σ f / ∂ each of the values by name."""
+def grad(f: Callable[[Any], Any], values: Any, differentiable: bool = False) -> Any:
+    """∂ Σ f / ∂ each of the values by name; `differentiable` if the result is to be differentiated again."""
     return jax.grad(lambda values: f(values).sum())(values)
 
 

@@ -69,11 +69,18 @@ def copy(x: Any) -> Any:
     return x.clone()
 
 
-def grad(f: Callable[[Any], Any], values: Any) -> Any:
-    """∂ Σ f / ∂ each of the values by name."""
+def grad(f: Callable[[Any], Any], values: Any, differentiable: bool = False) -> Any:
+    """∂ Σ f / ∂ each of the values by name; `differentiable` if the result is to be differentiated again."""
     with torch.enable_grad():
-        values = {name: value.detach().requires_grad_() for name, value in values.items()}
-        return dict(zip(values, torch.autograd.grad(f(values).sum(), list(values.values())), strict=True))
+        values = {name: _own(value, differentiable) for name, value in values.items()}
+        total, where = f(values).sum(), list(values.values())
+        slopes = torch.autograd.grad(total, where, create_graph=differentiable, materialize_grads=True)
+        return dict(zip(values, slopes, strict=True))
+
+
+def _own(value: Any, differentiable: bool) -> Any:
+    """A node of its own, so that a slope counts the ways that lead through it and none beside it."""
+    return value.view_as(value) if differentiable and value.requires_grad else value.detach().requires_grad_()
 
 
 def value_and_grad(f: Callable[[Any], Any], values: Any) -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_models import InputError
+from ppl_models.energy import is_gaussian
 from ppl_models.energy.sites import by_site
 
 from .state import Info, State, row
@@ -19,10 +21,17 @@ class GibbsWithGradients:
     Reversible. One step flips at most one bit; `flips` of them make a sweep. d is exact, and a step is nearly the best local
     proposal, where E is of degree one in each bit and otherwise a first-order guess: any energy over bits will do.
     Source: Grathwohl et al. 2021, algorithm 1.
+
+    Raises:
+        InputError: A site is not of bits.
     """
 
     model: Any
     flips: int = 1
+
+    def __post_init__(self) -> None:
+        if is_gaussian(self.model):
+            raise InputError(f"expected an energy over bits, got {type(self.model).__name__} over reals; use Langevin.")
 
     def init(self, ppl: Any, rng_key: Any, values: Any) -> State:
         return State(rng_key, dict(values))

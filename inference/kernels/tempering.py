@@ -35,6 +35,18 @@ class Exchanges(NamedTuple):
     accept_prob: Any
 
 
+def check_plain(kernel: Any) -> Any:
+    """The kernel, if its chains are of one temperature.
+
+    Raises:
+        InputError: They are not.
+    """
+    if isinstance(kernel, Tempering):
+        raise InputError("expected a kernel of chains at one temperature, got Tempering, whose state holds several replicas; "
+                         "give its inner kernel, or scan its `step`.")  # fmt: skip
+    return kernel
+
+
 @dataclass(frozen=True)
 class Tempering:
     """On Π_r p(x_r)^βᵣ / Z(βᵣ): a step of `kernel` in each replica, then exchanges of neighbours r, r + 1 with probability.

@@ -14,7 +14,8 @@ from ppl_models.energy import is_gaussian, summands
 from ppl_models.language import check_engine
 
 from ..estimate import Estimate
-from ..kernels import BlockGibbs, ChromaticGibbs, GibbsWithGradients, Langevin, SequentialGibbs, State
+from ..kernels import BlockGibbs, ChromaticGibbs, SequentialGibbs, State
+from . import from_base
 
 Side = Literal["below", "above", "approximate"]
 
@@ -62,6 +63,7 @@ def annealed(
     E_k = (1 − β_k) E_base + β_k E over parameters, in which the energies are linear; layers that are independent given the
     others are summed in closed form (F). E[w] = Z / Z₀, so that the log of a mean is below log Z in expectation. From draws
     of p the path is run backwards: E[1 / w] = Z₀ / Z, and the estimate is above log Z if the draws are exact.
+    An energy that offers a `readout`, a network, has its base of independent columns as the start; see `from_base`.
 
     Args:
         model: A declaration of an energy.
@@ -77,15 +79,16 @@ def annealed(
         device: "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        InputError: The β do not rise from 0 to 1, a base name is not a bias, or the energy is not linear in its parameters.
+        InputError: The β do not rise from 0 to 1, a base name is not a bias, or the energy offers no path to anneal along.
     """
     ladder = np.linspace(0, 1, betas + 1) if isinstance(betas, int) else np.asarray(betas, float)
     if ladder[0] != 0 or ladder[-1] != 1 or (np.diff(ladder) <= 0).any():
         raise InputError("expected inverse temperatures that rise from 0 to 1; give a number of steps, or use `schedule`.")
-    if not hasattr(model, "logits"):
-        raise InputError(f"expected an energy that is linear in its parameters, got {type(model).__name__}; annealing moves "
-                         "along those, so enumerate a small one by `exact`.")  # fmt: skip
-    for name in base or {}:
+    network = hasattr(model, "readout")
+    if not (network or hasattr(model, "logits")):
+        raise InputError(f"expected an energy with `logits`, linear in its parameters, or a `readout`, got "
+                         f"{type(model).__name__}; enumerate a small one by `exact`.")  # fmt: skip
+    for name in () if network else base or {}:
         if name not in params or not name.endswith("bias"):
             raise InputError(f"expected biases as a base, got '{name}'; the model's are "
                              f"{', '.join(n for n in params if n.endswith('bias'))}.")  # fmt: skip
@@ -93,12 +96,15 @@ def annealed(
     shared = import_module(f"inference._{engine}")
     with shared.session(dtype, device):
         end = {name: shared.array(np.asarray(value)) for name, value in params.items()}
-        start = {name: fixed(model, name, value, (base or {}).get(name), shared) for name, value in end.items()}
-        log_start = float(uncoupled(words, model, start))
+        if network:
+            start = from_base.base_of(model, end, {name: shared.array(np.asarray(v)) for name, v in (base or {}).items()})
+        else:
+            start = {name: fixed(model, name, value, (base or {}).get(name), shared) for name, value in end.items()}
+        log_start = 0.0 if network else float(uncoupled(words, model, start))
         given = None if draws is None else {name: shared.array(np.asarray(v)) for name, v in draws.items()}
         count = chains if given is None else len(next(iter(given.values())))
         path = ladder if given is None else ladder[::-1].copy()
-        run = words.program(along, model, count)
+        run = words.program(from_base.along if network else along, model, count)
         log_w = np.asarray(run(words.seeded(seed), start, end, shared.array(path), given)[1], np.float64)
     return summary(log_start, log_w, draws is not None, exact_draws, {"betas": len(ladder), "chains": count, "seed": seed,
                                                                       "dtype": dtype, "engine": engine})  # fmt: skip
@@ -158,7 +164,7 @@ def kernel(model: Any) -> Any:
         return BlockGibbs(model)
     if hasattr(model, "edges"):
         return SequentialGibbs(model) if model.edges is None else ChromaticGibbs(model)
-    return Langevin(model) if is_gaussian(model) else GibbsWithGradients(model, flips=model.data_dim)
+    return from_base.kernel(model)
 
 
 def along(ppl: Any, model: Any, chains: int, rng_key: Any, start: Any, end: Any, path: Any, draws: Any) -> tuple[Any, Any]:

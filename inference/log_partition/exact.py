@@ -45,10 +45,10 @@ def exact(model: Any, params: Mapping[str, Any], engine: str = "numpyro", dtype:
 
 def enumerated(model: Any) -> tuple[str, ...]:
     """The sites whose states are enumerated: the colour of fewer units, or all sites of a graph."""
+    if is_gaussian(model):
+        raise InputError("expected binary units, got Gaussian visible ones; use `annealed`.")
     if not hasattr(model, "colours"):
         return tuple(model.sites)
-    if is_gaussian(model):
-        raise InputError("expected binary units, got Gaussian visible ones; use `annealed` on an RBM.")
     return min(model.colours, key=lambda colour: sum(model.sites[name] for name in colour))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import sqrt
+from math import log, pi, sqrt
 from typing import Literal
 
 import numpy as np
@@ -21,9 +21,11 @@ from .sites import binary_site, column_logits
 class NeuralEnergy:
     """E(x) = −f(x) − Σᵢ log pᵢ(xᵢ), p ∝ exp(−E); f a dense network to one number, pᵢ independent columns.
 
-    pᵢ is Bernoulli of log odds `base.logits`, or if `visible` is "normal", N(`base.loc`, `base.scale`²): with a bounded f
-    (activation tanh or sigmoid) such a p always has a finite Z, and f has only what couples the columns to learn.
-    Site: `x` (data_dim,), bits or reals, plate `x_units`; factor `energy`. Parameters: `net.i.*` and those of the base.
+    pᵢ is Bernoulli of log odds `x.bias`, or if `visible` is "normal", N(`x.bias`, `x.scale`²): with a bounded f (activation
+    tanh or sigmoid) such a p always has a finite Z, and f has only what couples the columns to learn. Z = E_Π pᵢ[exp f], so
+    that log Z is 0 where f is.
+    Site: `x` (data_dim,), bits or reals, plate `x_units`; factor `energy`. Parameters: `net.i.weight`, `net.i.bias`, `x.bias`
+    and, of reals, `x.scale`.
 
     Raises:
         InputError: The kind of units is unknown.
@@ -51,21 +53,26 @@ class NeuralEnergy:
     def widths(self) -> tuple[int, ...]:
         return (self.data_dim, *self.hidden, 1)
 
+    @property
+    def readout(self) -> tuple[str, str]:
+        """The parameters of the last layer: f is linear in them, and 0 where they are."""
+        return f"net.{len(self.hidden)}.weight", f"net.{len(self.hidden)}.bias"
+
     def parameters(self, ppl: Language) -> dict[str, Array]:
         D, out = self.data_dim, dict[str, Array]()
         for i, (a, b) in enumerate(pairwise(self.widths)):
             out[f"net.{i}.weight"] = ppl.param(f"net.{i}.weight", uniform(ppl, sqrt(6 / (a + b)), a, b))
             out[f"net.{i}.bias"] = ppl.param(f"net.{i}.bias", constant(ppl, 0.0, b))
-        if self.visible == "bernoulli":
-            return out | {"base.logits": ppl.param("base.logits", constant(ppl, 0.0, D))}
-        scale = ppl.param("base.scale", constant(ppl, 1.0, D), constraint=ppl.constraints.positive)
-        return out | {"base.loc": ppl.param("base.loc", constant(ppl, 0.0, D)), "base.scale": scale}
+        out["x.bias"] = ppl.param("x.bias", constant(ppl, 0.0, D))
+        if self.visible == "normal":
+            out["x.scale"] = ppl.param("x.scale", constant(ppl, 1.0, D), constraint=ppl.constraints.positive)
+        return out
 
     def model(self, ppl: Language) -> None:
         params = self.parameters(ppl)
         if self.visible == "normal":
             with ppl.plate("x_units", self.data_dim):
-                x = ppl.sample("x", ppl.dist.Normal(params["base.loc"], params["base.scale"]).mask(False))
+                x = ppl.sample("x", ppl.dist.Normal(params["x.bias"], params["x.scale"]).mask(False))
         else:
             x = binary_site(ppl, "x", self.data_dim)
         ppl.factor("energy", -self.energy(ppl, params, {"x": x}))
@@ -76,10 +83,14 @@ class NeuralEnergy:
         f = x @ params["net.0.weight"] + params["net.0.bias"]
         for i in range(1, len(self.hidden) + 1):
             f = act(f) @ params[f"net.{i}.weight"] + params[f"net.{i}.bias"]
-        f = f[..., 0]
+        return -f[..., 0] - self.base(ppl, params, x)
+
+    def base(self, ppl: Language, params: Mapping[str, Array], x: Array) -> Array:
+        """Σᵢ log pᵢ(xᵢ), nats, shape of the leading dims."""
         if self.visible == "bernoulli":
-            return -f - x @ params["base.logits"]
-        return -f + (((x - params["base.loc"]) / params["base.scale"]) ** 2).sum(-1) / 2
+            return x @ params["x.bias"] - ppl.softplus(params["x.bias"]).sum(-1)
+        z = (x - params["x.bias"]) / params["x.scale"]
+        return -(z**2).sum(-1) / 2 - ppl.xp.log(params["x.scale"]).sum(-1) - self.data_dim / 2 * log(2 * pi)
 
     def initial(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A base that fits each column alone, and a network of Glorot's scale whose last layer is small."""
@@ -88,6 +99,6 @@ class NeuralEnergy:
             bound = (0.1 if i == len(self.hidden) else 1.0) * sqrt(6 / (a + b))
             out |= {f"net.{i}.weight": rng.uniform(-bound, bound, (a, b)), f"net.{i}.bias": np.zeros(b)}
         if self.visible == "bernoulli":
-            return out | {"base.logits": column_logits(x)}
+            return out | {"x.bias": column_logits(x)}
         x = np.asarray(x, float)
-        return out | {"base.loc": x.mean(0), "base.scale": np.maximum(x.std(0), 1e-3)}
+        return out | {"x.bias": x.mean(0), "x.scale": np.maximum(x.std(0), 1e-3)}

@@ -13,19 +13,27 @@ from numpyro.infer.gibbs import GIBBS_SITES_KWARG
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
+from ppl_models.energy import is_gaussian
 from ppl_models.language import language
 
 from .. import _numpyro as words
-from ..state import State
+from ..step_size import Stepped, gain, nudged
+from ..tempering import check_plain
 
 
 class EnergyState(NamedTuple):
-    """`z` the sites by name, `potential_energy` β E of them with those they are conditioned on, nats (ArviZ calls it `lp`)."""
+    """`z` the sites by name, `potential_energy` β E of them with those they are conditioned on, nats (ArviZ calls it `lp`).
+
+    `i` counts the steps and `warmup` those of the pilot, after which `step_size` stays (0 of kernels that have none).
+    """
 
     z: Any
     potential_energy: Any
     accept_prob: Any
     rng_key: Any
+    i: Any
+    warmup: Any
+    step_size: Any
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,16 @@ class EnergyKernel(MCMCKernel):
 
     Vectorised chains take one batched step of all. Sites that the kernel clamps, or that `run` is given as
     `_gibbs_sites={"x": …}`, are conditions and no part of `z`; inside `numpyro.infer.Gibbs` these are the other blocks'.
+    The step size of a Langevin kernel that has none is adapted in warm-up, by all vectorised chains together.
+
+    Raises:
+        InputError: The kernel is one of several temperatures.
     """
 
     sample_field = "z"  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, kernel: Any, beta: float = 1.0) -> None:
-        self.kernel, self.beta = kernel, beta
+        self.kernel, self.beta = check_plain(kernel), beta
         self.model = EnergyModel(kernel.model)
 
     @property
@@ -62,24 +74,37 @@ class EnergyKernel(MCMCKernel):
     def init(
         self, rng_key: Any, num_warmup: int, init_params: Any, model_args: tuple[Any, ...], model_kwargs: dict[str, Any] | None
     ) -> EnergyState:
-        """Fair coins, or `init_params`; a batch of keys makes a batch of chains."""
+        """Fair coins, of real-valued sites draws of their base, or `init_params`; a batch of keys makes a batch of chains."""
         chains = () if is_prng_key(rng_key) else rng_key.shape[:1]
         use, rng_key = _split(rng_key, chains)
         dtype = next(iter(model_args[0].values())).dtype
         sizes = {name: self.kernel.model.sites[name] for name in self.sites}
         keys = dict(zip(sizes, random.split(use, len(sizes)), strict=True))
         drawn = {name: random.bernoulli(keys[name], 0.5, (*chains, size)).astype(dtype) for name, size in sizes.items()}
+        if is_gaussian(self.kernel.model) and "x" in sizes:
+            noise = random.normal(keys["x"], (*chains, sizes["x"]), dtype)
+            drawn["x"] = model_args[0]["x.bias"] + model_args[0]["x.scale"] * noise
         z = drawn | {name: xp.asarray(value, dtype) for name, value in (init_params or {}).items()}
-        return EnergyState(z, *self._told(z, xp.ones(chains, dtype), model_args, model_kwargs), rng_key)
+        size = getattr(self.kernel.init(words, use, z), "step_size", 0.0)
+        count = xp.zeros(chains, int)
+        told = self._told(z, xp.ones(chains, dtype), model_args, model_kwargs)
+        return EnergyState(z, *told, rng_key, count, count + num_warmup, xp.full(chains, size, dtype))
 
     def sample(self, state: EnergyState, model_args: tuple[Any, ...], model_kwargs: dict[str, Any] | None) -> EnergyState:
         chains = () if is_prng_key(state.rng_key) else state.rng_key.shape[:1]
         use, rng_key = _split(state.rng_key, chains)
         values = self._batched(self._whole(state.z, model_kwargs), chains)
-        after, info = self.kernel.step(words, State(use, values), model_args[0], self.beta)
+        start, size = self.kernel.init(words, use, values), state.step_size
+        if isinstance(start, Stepped):
+            after, info = self.kernel.step(words, start._replace(step_size=size.mean()), model_args[0], self.beta)
+            moved = xp.where(state.i < state.warmup, gain(state.i), 0.0)
+            size = nudged(words, size, info.accept_prob, moved)
+        else:
+            after, info = self.kernel.step(words, start, model_args[0], self.beta)
         z = {name: after.values[name] if chains else after.values[name][0] for name in state.z}
         accept = info.accept_prob if chains else info.accept_prob[0]
-        return EnergyState(z, *self._told(z, accept, model_args, model_kwargs), rng_key)
+        told = self._told(z, accept, model_args, model_kwargs)
+        return EnergyState(z, *told, rng_key, state.i + 1, state.warmup, size)
 
     def refresh(self, state: EnergyState, model_args: tuple[Any, ...], model_kwargs: dict[str, Any] | None) -> EnergyState:
         """Nothing but the energy depends on what other blocks have drawn."""
