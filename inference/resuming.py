@@ -42,7 +42,8 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
         note(f"passed over: {sentence}")
     about = saved.facts["about"]
     try:
-        asked, options, done = about["source"], about["options"], saved.step
+        asked, options = about["source"], about["options"]
+        done = sum("layer" not in row for row in saved.facts["history"])  # greedy epochs are counted apart
         source = Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
         total = epochs if epochs is not None else 30 if about["epochs"] is None else about["epochs"]
         every = options["checkpoint_every"]

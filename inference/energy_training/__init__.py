@@ -183,7 +183,8 @@ def fit_energy(
         params = shared.to_numpy(constrained(words, carry.params))
         last = None if carry.chains is None else shared.to_numpy(first(objective, carry.chains.values))
     facts = {"device": where, "seed": seed, "epochs": len(history), "batch": batch, "chains": chains,
-             "sweeps": objective.sweeps, "lr": lr, "method": method, "greedy": greedy, "dtype": dtype, "kernel": type(objective.kernel).__name__,
+             "sweeps": objective.sweeps, "lr": lr, "method": method,
+             "greedy": greedy, "dtype": dtype, "kernel": type(objective.kernel).__name__,
              **({"noise": noise} if blur else {})}  # fmt: skip
     return EnergyFit(
         model, engine, rows, method, params, history, last, float(np.median(timings[1:] or timings or [0.0])),

@@ -26,7 +26,8 @@ def identity(objective: Objective, data: Dataset, versions: Mapping[str, str], *
     # A user's own objects may show where in memory they lie.
     shown = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(objective, name))) for name in ("model", "kernel")}
     return {
-        **shown, "method": objective.method, "sweeps": objective.sweeps, "inner": objective.inner, "noise": list(objective.noise), **settings,
+        **shown, "method": objective.method, "sweeps": objective.sweeps, "inner": objective.inner,
+        "noise": list(objective.noise), **settings,
         "data": digest.hexdigest(), "versions": {**versions, "numpy": np.__version__, "ppl-models": version("ppl-models")},
     }  # fmt: skip
 
