@@ -11,6 +11,7 @@ import pytest
 from inference.files import load_params
 from inference.methods import methods
 from ppl_models import CATALOGUE
+from ppl_models.datasets import load
 
 from .command import ENGINES, assert_estimate, assert_one_sentence, assert_self_contained, run, strict
 from .test_cli_fit import ENERGIES
@@ -39,13 +40,17 @@ def test_every_energy_is_tried():
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", TINY)
 def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys, monkeypatch):
-    folder = tmp_path / "run"
-    if name == "neural_energy":
-        monkeypatch.setattr("inference.energy_runs.STEPS", 200)  # each a gradient, which takes Pyro a millisecond
-    told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", "digits", "--engine", engine, "--epochs", "3",
+    folder, rows = tmp_path / "run", "digits"
+    if name != "rbm":
+        # Thousands of sweeps, each a Python loop over units or a gradient on Pyro: fewer, over three rows of pixels.
+        monkeypatch.setattr("inference.energy_runs.STEPS", 200)
+        rows = tmp_path / "rows.npy"
+        np.save(rows, np.concatenate([load("digits").x, load("digits").heldout])[:, 16:40])
+    columns = 64 if name == "rbm" else 24
+    told = done(capsys, monkeypatch, "fit", name, *TINY[name], "--data", rows, "--engine", engine, "--epochs", "3",
                 "--out", folder, "--json")  # fmt: skip
     assert (told["model"], told["method"], told["engine"]) == (name, methods(CATALOGUE[name][0])[0], engine)
-    assert "threshold" in told["data"]["binarisation"] or "threshold" in told["data"]["card"]
+    assert ("threshold" in told["data"]["binarisation"] + told["data"]["card"]) == (name == "rbm")
     assert_estimate({key: value for key, value in told["baseline"].items() if key != "name"})
     if name == "hidden_boltzmann_machine":
         assert told["heldout_log_likelihood"] is told["likelihood"] is None
@@ -62,7 +67,7 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
             assert told["heldout_elbo"]["value"] < told["heldout_log_likelihood"]["value"]
         else:
             assert told["heldout_elbo"] is None
-        assert -40 < told["heldout_log_likelihood"]["value"] < -15
+        assert -0.65 * columns < told["heldout_log_likelihood"]["value"] < -0.25 * columns
     layers = 2 if name == "deep_belief_net" else 1
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3 * layers
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -71,9 +76,9 @@ def test_an_energy_is_fitted_kept_and_drawn_from(name, engine, tmp_path, capsys,
     assert "Samples of the model" in page
     assert ("Couplings of the hidden units" in page) is (name in ("rbm", "deep_belief_net", "deep_boltzmann_machine"))
     chains = load_params(folder / "chains.safetensors")
-    assert chains["x"].shape == (500, 64)
+    assert chains["x"].shape == (500, columns)
     drawn = done(capsys, monkeypatch, "sample", folder, "--num", "5", "--out", tmp_path / "draws.npz", "--json")
-    assert drawn["sites"]["x"] == [5, 64]
+    assert drawn["sites"]["x"] == [5, columns]
     with np.load(tmp_path / "draws.npz") as archive:
         assert set(np.unique(archive["x"])) <= {0.0, 1.0}
 

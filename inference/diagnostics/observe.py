@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ppl_models import InputError
 from ppl_models.energy import is_gaussian
 
 from ..kernels import BlockGibbs, ChromaticGibbs, State, Tempering, swept
+from ..kernels.state import bernoulli
 from ..log_partition.annealed import kernel as default_kernel
 
 CHAINS, DRAWS, EVERY, WARM = 8, 500, 2, 100
@@ -155,7 +157,8 @@ def recorded(ppl: Any, kernel: Any, draws: int, every: int, state: Any, params: 
 def data_energies(found: Any, x: np.ndarray, sweeps: int = 20, seed: int = 0) -> np.ndarray:
     """E of rows, nats, (rows,), their hidden units drawn given the row by `sweeps` of Gibbs (one is enough of a single layer).
 
-    Were the model the law of the data, these would be distributed as E of its own states.
+    Those of a directed net are drawn by its recognition, which is not its posterior. Were the model the law of the data, these
+    would be distributed as E of its own states.
     """
     words, shared = import_module(f"inference.kernels._{found.engine}"), import_module(f"inference._{found.engine}")
     model, hidden = found.model, [name for name in found.model.sites if name != "x"]
@@ -165,12 +168,22 @@ def data_energies(found: Any, x: np.ndarray, sweeps: int = 20, seed: int = 0) ->
     with shared.session():
         params = {name: shared.array(np.asarray(value, np.float32)) for name, value in found.params.items()}
         state = State(words.seeded(seed), {name: shared.array(value) for name, value in values.items()})
-        if hidden:
+        if hasattr(model, "top"):
+            state = words.program(recognised, model)(state, params)
+        elif hidden:
             layers = hasattr(model, "colours")
             clamped = BlockGibbs(model, ("x",)) if layers else ChromaticGibbs(model, clamp=tuple(range(model.data_dim)))
             state = words.program(swept, clamped, sweeps)(state, params)
         energy = words.program(energies, model)(params, state.values)
         return shared.to_numpy({"energy": energy})["energy"].astype(np.float64)
+
+
+def recognised(ppl: Any, model: Any, state: Any, params: Any) -> Any:
+    """Hidden layers drawn upwards from x."""
+    rng_key, values = state.rng_key, dict(state.values)
+    for below, name in pairwise(model.sites):
+        rng_key, values[name] = bernoulli(ppl, rng_key, model.up(ppl, params, name, values[below]))
+    return State(rng_key, values)
 
 
 def energies(ppl: Any, model: Any, params: Any, values: Any) -> Any:
