@@ -2,8 +2,8 @@
 
 Given the 20 units of h1, all others are independent: log Z and log p(x) are sums over 2^20 states. Images thresholded at one
 half; a greedy start, then mean field (10 sweeps) for the rows, one sweep of 200 persistent chains a step, minibatches of 100,
-Adam with a step size that falls from stage to stage (Salakhutdinov and Hinton 2009). Beside it stand the bound by mean field and
-the likelihood of independent pixels.
+Adam with a step size that falls from stage to stage (Salakhutdinov and Hinton 2009). Beside it stand the bound by mean field
+and the likelihood of independent pixels.
 """
 
 from __future__ import annotations
