@@ -24,6 +24,9 @@ from .stationary import LAYERED, NETS, energies, log_marginals, parameters, targ
 from .test_kernels import each_engine
 from .transition import Tape, forced, index_of, states
 
+#: What is slow where each of many programs is compiled; that both engines follow the same gradients is shown elsewhere.
+on_pyro = pytest.mark.parametrize("engine", ["pyro"])
+
 
 def law(model: Any, params: dict[str, np.ndarray]) -> np.ndarray:
     """p over `states`."""
@@ -214,7 +217,7 @@ def test_a_stacked_machine_hears_the_mean_of_what_its_parts_say(engine: str):
     assert [len(heard) for heard in told.values()] == [1, 2, 2, 1]
 
 
-@each_engine
+@on_pyro
 def test_greedy_training_of_a_belief_net_learns_digits(engine: str):
     """Above what its first layer reaches as an RBM less 0.5 nats (the top starts from nothing), far above single pixels."""
     data = load("digits")
@@ -236,7 +239,7 @@ def test_greedy_training_of_a_belief_net_learns_digits(engine: str):
     assert reached > -26
 
 
-@each_engine
+@on_pyro
 def test_a_greedy_start_beats_as_many_epochs_from_scratch(engine: str):
     """Eight epochs in all of a deep machine of 64-12-12 units on digits: more held-out log p(x), enumerated, with the start.
 
