@@ -133,6 +133,8 @@ class BoltzmannMachine:
         if self.edges is None:
             return ppl.xp.tensordot(coupling, s, axes=1) + bias
         near = self.neighbours.unit
+        if isinstance(which, slice):
+            which = np.arange(self.num_units)[which]
         if isinstance(which, np.ndarray):
             most = self.neighbours.count[which].max()
             near, coupling = near[which, :most], coupling[:, :most]
