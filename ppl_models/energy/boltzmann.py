@@ -152,7 +152,8 @@ class BoltzmannMachine:
             lists[i].append((j, number))
             lists[j].append((i, number))
         degree = max(1, *map(len, lists))
-        padded = np.array([row + [(0, len(self.edges or ()))] * (degree - len(row)) for row in lists])
+        # int32, since of an int64 array that lives on JAX may keep a narrowed copy, and use it under x64 too.
+        padded = np.array([row + [(0, len(self.edges or ()))] * (degree - len(row)) for row in lists], np.int32)
         return Neighbours(padded[..., 0], padded[..., 1], np.array([len(row) for row in lists]))
 
     def split(self, units: Array) -> dict[str, Array]:
