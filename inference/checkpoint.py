@@ -124,7 +124,7 @@ class Checkpoints:
         if told != sha256(canonical(body)) or body.get("step") != step:
             raise InputError(f"{manifest} is damaged: its SHA-256 is another than it says; {again}")
         if body.get("format") != FORMAT:
-            raise InputError(f"{manifest} has format {body.get('format')}, and this version reads {FORMAT}; use its own version.")
+            raise InputError(f"{manifest} has format {body.get('format')}, this version reads {FORMAT}; use the one it is of.")
         try:
             found = sha256(file.read_bytes())
         except OSError as error:
