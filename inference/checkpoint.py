@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,6 @@ from .files import load_params, save_params, to_json, write
 FORMAT = 1
 
 
-#: What contents that were forged, or are those of other code, raise where they are read.
-FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
-
-
 class Saved(NamedTuple):
     """The state after a step; `damaged` says of each later one why it was passed over."""
 
@@ -35,7 +31,6 @@ class Saved(NamedTuple):
     tensors: dict[str, np.ndarray]
     facts: dict[str, Any]
     damaged: list[str]
-    value: Any = None  # what `restore` made of it
 
 
 @dataclass(frozen=True)
@@ -76,28 +71,22 @@ class Checkpoints:
         sync(self.folder)
         self._drop(self.steps()[: -self.keep])
 
-    def load(self, restore: Callable[[dict[str, np.ndarray], dict[str, Any]], Any] | None = None) -> Saved:
-        """The last step that is whole and that `restore(tensors, facts)`, if given, can go on from.
+    def load(self) -> Saved:
+        """The last step that is whole.
 
         Raises:
             InputError: There is none; the sentence says what is wrong with the last one.
         """
-        damaged, whole = list[str](), False
+        damaged: list[str] = []
         for step in reversed(self.steps()):
             try:
                 tensors, facts = self._read(step)
-                whole = True
-                value = None if restore is None else restore(tensors, facts)
             except InputError as error:
                 damaged.append(str(error))
-            except FORGED as error:
-                told = str(error).splitlines()[0] if str(error) else type(error).__name__
-                damaged.append(f"{self._file(step, '.json')} holds no state of this training ({told}); resume from an earlier "
-                               "one, or fit again.")  # fmt: skip
             else:
-                return Saved(step, tensors, facts, damaged, value)
+                return Saved(step, tensors, facts, damaged)
         if damaged:
-            raise InputError(damaged[0] if whole else f"no checkpoint in {self.folder} is whole: {damaged[0]}")
+            raise InputError(f"no checkpoint in {self.folder} is whole: {damaged[0]}")
         raise InputError(f"{self.folder} holds no checkpoint; fit with --out, which keeps some.")
 
     def clear(self) -> None:
@@ -118,20 +107,20 @@ class Checkpoints:
         again = "resume from an earlier one, or fit again."
         try:
             body = json.loads(manifest.read_text(encoding="utf-8"))
-            told, facts, about = body.pop("sha256"), {**body["facts"]}, body["about"]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            told = body.pop("sha256")
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(f"{manifest} cannot be read ({error}); {again}") from None
-        if told != sha256(canonical(body)) or body.get("step") != step:
+        if told != sha256(canonical(body)) or body["step"] != step:
             raise InputError(f"{manifest} is damaged: its SHA-256 is another than it says; {again}")
-        if body.get("format") != FORMAT:
-            raise InputError(f"{manifest} has format {body.get('format')}, this version reads {FORMAT}; use the one it is of.")
+        if body["format"] != FORMAT:
+            raise InputError(f"{manifest} has format {body['format']} and this version reads {FORMAT}; use the one it is of.")
         try:
             found = sha256(file.read_bytes())
         except OSError as error:
             raise InputError(f"{file} cannot be read ({error.strerror}); {again}") from None
-        if found != body.get("tensors"):
+        if found != body["tensors"]:
             raise InputError(f"{file} is damaged: its SHA-256 is another than its manifest says; {again}")
-        return load_params(file), {**facts, "about": about}
+        return load_params(file), {**body["facts"], "about": body["about"]}
 
 
 def check_stopped(out: Path | None, overwrite: bool = False) -> Path | None:

@@ -79,6 +79,9 @@ def fit(
     batch: Batch = None, lr: Lr = 1e-3, seed: Seed = 0,
     restarts: Annotated[int, typer.Option(help="Fits from different seeds; the best is kept.")] = 1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better held-out ELBO.")] = None,
+    converged: Annotated[float | None, typer.Option(help="Stop where R-hat of the iterates is at most this, say 1.1.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds of training.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
     bound: BoundName = None, particles: Particles = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL in what is maximised.")] = 1.0,
     anneal: Annotated[int, typer.Option(help="Epochs over which that weight rises from 0.")] = 0,
@@ -87,7 +90,7 @@ def fit(
     chains: Annotated[int | None, typer.Option(help="Persistent chains of an energy: 100 if left out.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="Sweeps of an energy's chains a step: 1; 10 of Langevin.")] = None,
     noise: Annotated[float | None, typer.Option(help="Of score matching, over each column's deviation: 0.1.")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between an energy's checkpoints: 10.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between checkpoints: 10.")] = None,
     greedy: Annotated[int | None, typer.Option(help="Greedy epochs of each layer of a deep machine before all.")] = None,
     evaluate: Annotated[int | None, typer.Option(help="Importance samples of log p(x); 100 with --out, else none.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
@@ -108,7 +111,7 @@ def fit(
         "estimator": estimator, "batch": batch, "lr": lr, "restarts": restarts, "patience": patience,
         "bound": bound_of(model, bound), "num_particles": particles, "beta": beta, "anneal": anneal, "alternate": alternate,
         "dtype": dtype, "chains": chains, "sweeps": sweeps, "noise": noise, "greedy": greedy,
-        "checkpoint_every": checkpoint_every,
+        "checkpoint_every": checkpoint_every, "rhat": converged, "seconds": max_seconds, "steps": max_steps,
     }  # fmt: skip
     if (values := sweep(model, source.settings)) is not None:
         told = fit_each(source, *values, method, epochs, evaluate, options, out)
@@ -119,7 +122,7 @@ def fit(
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="The directory of a fit of an energy, finished or stopped.")],
+    run: Annotated[Path, typer.Argument(help="The directory of a fit by svi or of an energy, finished or stopped.")],
     epochs: Annotated[int | None, typer.Option(help="Passes in all, those done counted; as asked before if left out.")] = None,
     other_versions: Annotated[bool, typer.Option("--other-versions", help="Even if other libraries wrote it.")] = False,
     data_dir: DataDir = None, json: Json = False,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ppl_models import InputError
+from ppl_models import InputError, NumericalError
 
 from .console import History, Progress, command, note
 from .files import strict, to_json, write
@@ -17,6 +17,7 @@ def fit_one(
 ) -> dict[str, Any]:
     """One fit: its results, and its directory where one is asked for."""
     from . import runs
+    from .checkpoint import Checkpoints
     from .methods import ENERGY, ENERGY_ONLY, check_method, check_options, samples_of
 
     declaration, rows = source.open()
@@ -27,18 +28,55 @@ def fit_one(
         return draw(source, declaration, rows, epochs, options, out)
     if method in ENERGY:
         return fit_energy(source, declaration, rows, method, epochs, options, out)
-    options = {name: value for name, value in options.items() if name not in ENERGY_ONLY}
+    every = options["checkpoint_every"]
+    if every is not None and out is None:
+        raise InputError("--checkpoint-every needs a directory to keep them in; add --out.")
+    options = {name: value for name, value in options.items() if name not in ENERGY_ONLY and name != "checkpoint_every"}
     given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
+    if out and method == "svi":
+        about = {"command": command(), "source": runs.asked(source), "method": method, "epochs": epochs, "samples": samples,
+                 "options": {**options, "checkpoint_every": every}}  # fmt: skip
+        given["checkpoints"] = Checkpoints(out / "checkpoint", 10 if every is None else every, about)
     with Progress(30 if epochs is None else epochs, rows.card) as progress:
         shown = [progress, *([History(out)] if out else [])]
-        found = runs.train(declaration, rows, method, epochs, shown, **given)
+        found = trained(source, declaration, rows, method, epochs, shown, given, out)
+    return told_of_fit(found, source, method, samples, options, command(), out)
+
+
+def trained(
+    source: Any, declaration: Any, rows: Any, method: str, epochs: int | None, shown: list[Any], given: dict[str, Any],
+    out: Path | None,
+) -> Any:  # fmt: skip
+    """The fit; where it leaves the finite numbers for good, what reproduces that is kept in its directory."""
+    from . import runs
+    from .svi import bundle
+    from .svi.nonfinite import NonFinite
+
+    try:
+        return runs.train(declaration, rows, method, epochs, shown, **given)
+    except NonFinite as error:
+        if out is None:
+            raise
+        names = ("engine", "estimator", "dtype", "bound", "num_particles")
+        about = {"source": runs.asked(source), "total": len(rows.x), **{name: given.get(name) for name in names}}
+        bundle.save(out / "nonfinite", error.failure, about)
+        raise NumericalError(f"{str(error).rstrip('.')} (kept in {out / 'nonfinite'}: type `ppl diagnose {out}` to see it "
+                             "again).") from error  # fmt: skip
+
+
+def told_of_fit(
+    found: Any, source: Any, method: str, samples: int, options: dict[str, Any], asked: str, out: Path | None
+) -> dict[str, Any]:
+    """The results of a fit, judged by importance samples where some are asked for, and its directory."""
+    from . import runs
+
     note(f"device: {found.manifest['device']}, {options['dtype']}")
     judged = None
     if samples:
         from .evaluate import evaluate as judge
 
         judged = judge(found, num_samples=samples, seed=source.seed, dtype=options["dtype"], device=source.device)
-    told = runs.results(found, source, method, options["estimator"], command(), judged)
+    told = runs.results(found, source, method, options["estimator"], asked, judged)
     if out:
         runs.store(out, found, told, source, source.seed)
         note(f"written to {out}")

@@ -1,4 +1,4 @@
-"""What a resumed training must have in common with the one that was stopped."""
+"""What decides the numbers of a training, as text and digests: a resumed one must have it in common with the stopped one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models import InputError
 
-
-def digest(arrays: Iterable[np.ndarray | None]) -> str:
+def digest(arrays: Iterable[np.ndarray]) -> str:
     """The SHA-256 of arrays, their types and shapes."""
     out = hashlib.sha256()
     for x in arrays:
-        if x is None:
-            out.update(b"none")
-            continue
+        x = np.asarray(x)
         out.update(f"{x.dtype}{x.shape}".encode())
         out.update(np.ascontiguousarray(x).data)
     return out.hexdigest()
@@ -33,28 +29,3 @@ def shown(value: Any) -> str:
 def versions_of(engine: Mapping[str, str]) -> dict[str, str]:
     """Of the engine's libraries and of what else decides the bits."""
     return {**engine, "numpy": np.__version__, "ppl-models": version("ppl-models")}
-
-
-def check_same(kept: Mapping[str, Any], here: Mapping[str, Any], folder: Any, other_versions: bool = False) -> None:
-    """Raise `InputError` naming the first thing in which the checkpoint is another training than this."""
-    for name in here:
-        if kept.get(name) == here[name] or (name == "versions" and other_versions):
-            continue
-        if name == "data":
-            raise InputError(f"{folder} is of a training on other data (their SHA-256 differ); give the same rows.")
-        if name == "versions":
-            then, now = kept.get(name) or {}, here[name]
-            theirs = ", ".join(f"{key} {then[key]}" for key in then if then[key] != now.get(key)) or "fewer libraries"
-            raise InputError(f"{folder} was written with other versions ({theirs}), which may round otherwise; install those, "
-                             "or pass --other-versions (in Python, other_versions=True).")  # fmt: skip
-        raise InputError(f"{folder} is of another training: its {name} is {kept.get(name)}, but here it is {here[name]}; give "
-                         "the same, or fit from the start.")  # fmt: skip
-
-
-def check_shapes(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `InputError` naming the first of the tensors expected that is missing or shaped otherwise."""
-    for name, shape in shapes.items():
-        found = tensors[name].shape if name in tensors else None
-        if found != tuple(shape):
-            raise InputError(f"the checkpoint has shape {found} for '{name}', but {tuple(shape)} is expected; resume with the "
-                             "optimiser and the settings of the fit that wrote it.")  # fmt: skip

@@ -48,13 +48,13 @@ def bound_of(name: str, bound: str | None) -> str:
 SVI_ONLY: dict[str, tuple[str, Any]] = {
     "estimator": ("--estimator", None), "batch": ("--batch", None), "lr": ("--lr", 1e-3), "patience": ("--patience", None),
     "bound": ("--bound", "elbo"), "num_particles": ("--particles", None), "beta": ("--beta", 1.0), "anneal": ("--anneal", 0),
-    "alternate": ("--alternate", False),
+    "alternate": ("--alternate", False), "rhat": ("--converged", None), "seconds": ("--max-seconds", None),
+    "steps": ("--max-steps", None),
 }  # fmt: skip
 
 
 #: What only energies take.
-ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "noise": "--noise", "greedy": "--greedy",
-               "checkpoint_every": "--checkpoint-every"}  # fmt: skip
+ENERGY_ONLY = {"chains": "--chains", "sweeps": "--sweeps", "noise": "--noise", "greedy": "--greedy"}
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -67,6 +67,8 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
     for name, flag in ENERGY_ONLY.items():
         if method not in ENERGY and options.get(name) is not None:
             raise InputError(f"{flag} is for energies and this fit is by {method}; leave it out.")
+    if method not in ENERGY and method != "svi" and options.get("checkpoint_every") is not None:
+        raise InputError(f"--checkpoint-every is for svi and energies, and {method} runs as one program; leave it out.")
     if method in ENERGY and method != "score-matching" and options.get("noise") is not None:
         raise InputError(f"--noise is for --method score-matching and this fit is by {method}; leave one of them out.")
     if method in ENERGY and options.get("restarts", 1) != 1:

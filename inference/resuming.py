@@ -25,8 +25,8 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
         InputError: There is no checkpoint, it is of another training, or fewer epochs are asked for than were done.
     """
     from . import energy_runs as runs
-    from .fitting import told_of_energy
-    from .runs import Source
+    from .fitting import told_of_energy, told_of_fit, trained
+    from .runs import source_of
 
     if str(run) in CATALOGUE and not run.exists():
         raise InputError(f"expected the directory of a fit, got the model '{run}'; fit it first: "
@@ -36,15 +36,17 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
     if epochs is not None:
         check_settings(epochs=epochs)
     if not Checkpoints(run / "checkpoint").steps():
-        raise InputError(f"{run} holds no checkpoint to go on from (fits of energies keep some); fit again with --out.")
+        raise InputError(f"{run} holds no checkpoint to go on from (fits by svi and of energies keep some, and EM, "
+                         "coordinate ascent and NUTS run as one program); fit again with --out.")
     saved = Checkpoints(run / "checkpoint").load()
     for sentence in saved.damaged:
         note(f"passed over: {sentence}")
     about = saved.facts["about"]
     try:
-        asked, options = about["source"], about["options"]
+        options, method = about["options"], about["method"]
         done = sum("layer" not in row for row in saved.facts["history"])  # greedy epochs are counted apart
-        source = Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
+        done -= sum(row["epoch"] == 0 for row in saved.facts["history"])  # the state before training
+        source = source_of(about["source"], data_dir)
         total = epochs if epochs is not None else 30 if about["epochs"] is None else about["epochs"]
         every = options["checkpoint_every"]
     except (KeyError, TypeError) as error:
@@ -56,6 +58,14 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
     note(f"going on after epoch {done} of {total}")
     with Progress(total, rows.card) as progress:
         shown = [progress, History(run, saved.facts["history"])]
-        found = runs.train(source, declaration, rows, about["method"], total, shown, options, checkpoints, True, other_versions)
+        if method != "svi":
+            found = runs.train(source, declaration, rows, method, total, shown, options, checkpoints, True, other_versions)
+        else:
+            given = {name: value for name, value in options.items() if name != "checkpoint_every"}
+            given |= {"engine": source.engine, "device": source.device, "seed": source.seed, "checkpoints": checkpoints,
+                      "resume": True, "other_versions": other_versions}  # fmt: skip
+            found = trained(source, declaration, rows, method, total, shown, given, run)
     found.manifest["resumed_after"] = done
-    return told_of_energy(found, source, rows, about["command"], run)
+    if method != "svi":
+        return told_of_energy(found, source, rows, about["command"], run)
+    return told_of_fit(found, source, method, about["samples"], options, about["command"], run)

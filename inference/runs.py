@@ -70,7 +70,9 @@ def train(
 ) -> Fit:
     """A fit by one of the methods that end in parameters; `options` are those of `svi.fit`, of which EM takes a part."""
     if method == "svi":
-        return svi.fit(declaration, rows, epochs=30 if epochs is None else epochs, callbacks=callbacks, **options)
+        rules = {name: options.pop(name) for name in ("rhat", "seconds", "steps") if name in options}
+        given = {**options, "epochs": 30 if epochs is None else epochs, "callbacks": callbacks, "stop": svi.Stop(**rules)}
+        return svi.fit(declaration, rows, **given)
     from .coordinate_ascent import coordinate_ascent
     from .em import em
 
@@ -95,6 +97,7 @@ def results(found: Fit, source: Source, method: str, estimator: str | None, comm
         "heldout_elbo": found.heldout_elbo, "heldout_log_likelihood": found.heldout_log_likelihood, "baseline": base,
         "evaluation": evaluation, "accuracy": accuracy(found), "seconds_per_step": found.seconds_per_step,
         "setup_seconds": found.setup_seconds, "stopped": found.stopped, "epochs": found.history[-1]["epoch"],
+        "skipped": found.skipped, "rollbacks": found.rollbacks,
         "restarts": found.restarts, "manifest": found.manifest,
     }  # fmt: skip
 
@@ -116,14 +119,22 @@ def store(out: Path, found: Fit, told: Mapping[str, Any], source: Source, seed: 
 
     out.mkdir(parents=True, exist_ok=True)
     save_params(out / "params.safetensors", found.params)
+    if len(found.restart_params) > 1 or found.iterates is not None:  # what `ppl diagnose` compares
+        kept = {f"{i}/{name}": value for i, one in enumerate(found.restart_params) for name, value in one.items()}
+        save_params(out / "restarts.safetensors", kept | ({} if found.iterates is None else {"iterates": found.iterates}))
     page = fit_report(strict(told), strict(found.history), pictures(found, seed), found.data.image_shape)
     write(out / "report.html", page)
     write(out / "results.json", to_json(told))
-    asked = {f.name: getattr(source, f.name) for f in fields(source)}
-    for name in ("data", "heldout"):  # so that the run opens from any directory
-        if asked[name] is not None and asked[name] not in DATASETS:
-            asked[name] = str(Path(asked[name]).expanduser().resolve())
-    write(out / "run.json", to_json({"command": told["command"], "source": asked, **found.manifest}))
+    write(out / "run.json", to_json({"command": told["command"], "source": asked(source), **found.manifest}))
+
+
+def asked(source: Source) -> dict[str, Any]:
+    """What was asked for, so that the run opens from any directory."""
+    out = {f.name: getattr(source, f.name) for f in fields(source)}
+    for name in ("data", "heldout"):
+        if out[name] is not None and out[name] not in DATASETS:
+            out[name] = str(Path(out[name]).expanduser().resolve())
+    return out
 
 
 def reopen(folder: Path, data_dir: str | None = None) -> Fit:
@@ -134,8 +145,7 @@ def reopen(folder: Path, data_dir: str | None = None) -> Fit:
     """
     try:
         kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        asked = kept["source"]
-        source = Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
+        source = source_of(kept["source"], data_dir)
     except FileNotFoundError:
         raise InputError(f"{folder} holds no run; fit one first, as in `ppl fit vae --out {folder}`.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -144,6 +154,25 @@ def reopen(folder: Path, data_dir: str | None = None) -> Fit:
     params = load_params(folder / "params.safetensors")
     bound: Any = as_bound(declaration, source.engine, len(rows.x)) if hasattr(declaration, "guide") else None
     manifest = {name: value for name, value in kept.items() if name not in ("command", "source")}
-    return Fit(declaration, bound, source.engine, rows, params, [], None, None, None, 0.0, 0.0, [], "", manifest)
+    others, iterates = restarts_of(folder / "restarts.safetensors", params)
+    blank = ([], None, None, None, 0.0, 0.0, [], "")  # what results.json tells
+    return Fit(declaration, bound, source.engine, rows, params, *blank, manifest, others, iterates)
+
+
+def source_of(asked: Mapping[str, Any], data_dir: str | None = None) -> Source:
+    """What `asked` wrote; data sets may lie elsewhere now."""
+    return Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
+
+
+def restarts_of(file: Path, params: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+    """The parameters of every restart and the late iterates, as `store` kept them; of older runs the parameters alone."""
+    if not file.is_file():
+        return [dict(params)], None
+    found, out = load_params(file), dict[int, dict[str, Any]]()
+    for name, value in found.items():
+        i, sign, rest = name.partition("/")
+        if sign:
+            out.setdefault(int(i), {})[rest] = value
+    return [out[i] for i in sorted(out)] or [dict(params)], found.get("iterates")
 
 

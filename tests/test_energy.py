@@ -14,7 +14,7 @@ from numpyro import handlers
 from pyro import poutine
 from scipy.integrate import quad
 
-from inference.kernels import ChromaticGibbs, GibbsWithGradients, Langevin, State
+from inference.kernels import GibbsWithGradients, Langevin, State
 from inference.log_partition import exact, unnormalised
 from ppl_models.energy import RBM, BoltzmannMachine, DeepBoltzmannMachine, NeuralEnergy, free_energy
 from ppl_models.language import language
@@ -68,16 +68,12 @@ def test_logits_are_differences_of_the_energy(name: str, engine: str):
 
 def test_one_sparse_machine_serves_float32_and_then_float64():
     """JAX keeps a narrowed copy of an int64 index that a compiled program still holds: under x64 it no longer fits."""
-    model, ppl = BoltzmannMachine(4, edges=RING), words("numpyro")
-    kernel, kept = ChromaticGibbs(model), []
+    model, ppl, kept = BoltzmannMachine(4, edges=RING), words("numpyro"), []
     for dtype in ("float32", "float64"):
         with shared("numpyro").session(dtype, "cpu"):
             params, x = given(model, "numpyro"), shared("numpyro").array(states(model.sites)["x"])
             kept.append(jax.jit(lambda x, params=params: model.logits(ppl, model.prepared(ppl, params), x)))
-            kept.append(jax.jit(lambda x, params=params: kernel.step(ppl, State(jax.random.key(0), {"x": x}), params)))
-            close(np.asarray(kept[-2](x)), np.asarray(model.logits(ppl, model.prepared(ppl, params), x)), 1e-5)
-            assert kept[-1](x)[0].values["x"].dtype == dtype
-            kernel.step(ppl, State(jax.random.key(0), {"x": x}), params)
+            close(np.asarray(kept[-1](x)), np.asarray(model.logits(ppl, model.prepared(ppl, params), x)), 1e-5)
 
 
 @each_engine

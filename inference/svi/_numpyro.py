@@ -12,12 +12,16 @@ import jax.numpy as xp
 import numpy as np
 import optax
 from jax import lax, random
+from numpyro import handlers
+from numpyro.distributions.distribution import validation_enabled
 
 from .._numpyro import Coordinates, array, coordinates, parameters, to_numpy
 from ..checks import check_init
+from ..energy_training._numpyro import frozen, thawed
 from ..estimators import Spec
 from ..estimators._numpyro import EstimatorELBO, elbo_rows, make
-from .epoch import Epoch
+from .epoch import Epoch, Frozen
+from .nonfinite import Failure, Guard, NonFinite, first_bad, judged
 from .schedule import Schedule
 
 
@@ -29,6 +33,7 @@ class Carry(NamedTuple):
     control: dict[str, Any]
     rng_key: Any
     step: Any
+    scale: Any  # of the step size
 
 
 @partial(jax.jit, static_argnames=("model", "guide"))
@@ -48,6 +53,7 @@ class Trainer(NamedTuple):
     groups: tuple[tuple[str, ...], ...]
     control: dict[str, Any]
     epoch: Any  # (Carry, data) -> (Carry, losses)
+    at: Any  # (Carry of one restart, data, number) -> the carry before that step of the epoch, its rows, its key and β
 
 
 @lru_cache(maxsize=32)
@@ -62,36 +68,57 @@ def trainer(
     if isinstance(elbo, EstimatorELBO):
         control = elbo.init_state(elbo.plan(model, guide, example, {}, {})[0])
 
-    def epoch(carry: Carry, data: tuple) -> tuple[Carry, Any]:
+    def begin(carry: Carry) -> tuple[Carry, Any]:
         rng_key, shuffle = random.split(carry.rng_key)
         order = random.permutation(shuffle, total)[: steps * batch].reshape(steps, batch)
+        return carry._replace(rng_key=rng_key), order
 
-        def step(carry: Carry, index: Any) -> tuple[Carry, Any]:
-            rng_key, draw, pixels = random.split(carry.rng_key, 3)
-            rows = tuple(x[index] for x in data)
-            if dynamic:
-                rows = (random.bernoulli(pixels, rows[0]).astype(rows[0].dtype), *rows[1:])
-            beta, value, params, control, optimisers = schedule.weight(carry.step, steps), None, carry.params, carry.control, []
-            for i, names in enumerate(groups):
-                key = draw if len(groups) == 1 else random.fold_in(draw, i)
+    def inputs(carry: Carry, index: Any, data: tuple) -> tuple[Any, Any, tuple]:
+        rng_key, draw, pixels = random.split(carry.rng_key, 3)
+        rows = tuple(x[index] for x in data)
+        if dynamic:
+            rows = (random.bernoulli(pixels, rows[0]).astype(rows[0].dtype), *rows[1:])
+        return rng_key, draw, rows
 
-                def loss(moving: Any, params: Any = params, control: Any = control, key: Any = key) -> Any:
-                    constrained = shape.constrain({**params, **moving})
-                    value, after = elbo.evaluate(key, constrained, control, model, guide, rows, {}, beta=beta)
-                    return value / total, after
+    def move(carry: Carry, index: Any, data: tuple) -> tuple[Carry, Any]:
+        rng_key, draw, rows = inputs(carry, index, data)
+        beta, params, optimisers = schedule.weight(carry.step, steps), carry.params, []
+        control: Any = carry.control
+        told = xp.zeros(())
+        for i, names in enumerate(groups):
+            key = draw if len(groups) == 1 else random.fold_in(draw, i)
 
-                moving = {name: params[name] for name in names}
-                (value, control), gradient = jax.value_and_grad(loss, has_aux=True)(moving)
-                updates, state = optimiser.update(gradient, carry.optimisers[i])
-                params = {**params, **optax.apply_updates(moving, updates)}  # type: ignore[dict-item]
-                optimisers.append(state)
-            return Carry(params, tuple(optimisers), control, rng_key, carry.step + 1), value
+            def objective(moving: Any, params: Any = params, control: Any = control, key: Any = key) -> Any:
+                constrained = shape.constrain({**params, **moving})
+                value, after = elbo.evaluate(key, constrained, control, model, guide, rows, {}, beta=beta)
+                return value / total, after
 
-        return lax.scan(step, carry._replace(rng_key=rng_key), order)
+            moving = {name: params[name] for name in names}
+            (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(moving)
+            updates, state = optimiser.update(gradient, carry.optimisers[i])
+            moved = optax.apply_updates(moving, jax.tree.map(lambda update: carry.scale * update, updates))
+            fine = xp.isfinite(value)
+            for slope in gradient.values():
+                fine &= xp.isfinite(slope).all()
+            new, old = (moved, state, after), (moving, carry.optimisers[i], control)
+            moved, state, control = jax.tree.map(partial(xp.where, fine), new, old)
+            told = xp.where(fine & xp.isfinite(told), value, xp.nan)
+            params = {**params, **moved}  # type: ignore[dict-item]
+            optimisers.append(state)
+        return Carry(params, tuple(optimisers), control, rng_key, carry.step + 1, carry.scale), told
 
-    if restarts > 1:
-        epoch = jax.vmap(epoch, in_axes=(0, None))
-    return Trainer(shape, groups, control, Compiled(jax.jit(epoch, donate_argnums=0)))
+    def epoch(carry: Carry, data: tuple) -> tuple[Carry, Any]:
+        carry, order = begin(carry)
+        return lax.scan(lambda carry, index: move(carry, index, data), carry, order)
+
+    def at(carry: Carry, data: tuple, number: Any) -> tuple[Any, ...]:
+        carry, order = begin(carry)
+        carry = lax.fori_loop(0, number, lambda i, carry: move(carry, order[i], data)[0], carry)
+        _, draw, rows = inputs(carry, order[number], data)
+        return shape.constrain(carry.params), carry.control, rows, order[number], draw
+
+    many = jax.vmap(epoch, in_axes=(0, None)) if restarts > 1 else epoch
+    return Trainer(shape, groups, control, Compiled(jax.jit(many)), jax.jit(at))
 
 
 class Compiled:
@@ -112,11 +139,16 @@ class Compiled:
 def epochs(
     model: Any, guide: Any, data: tuple, *, estimator: Spec, num_epochs: int, batch: int, lr: float, seeds: tuple[int, ...],
     dynamic: bool, init: tuple[Mapping[str, Any] | None, ...], bound: str, num_particles: int, schedule: Schedule,
+    saved: Frozen | None = None, done: int = 0,
 ) -> Iterator[Epoch]:  # fmt: skip
-    """Train from every seed at once (restarts are vectorised); one `Epoch` a pass over the data."""
+    """Train from every seed at once (restarts are vectorised); one `Epoch` a pass over the data.
+
+    `saved` is what `freeze` gave after epoch `done`, from which training goes on.
+    """
     began, data = perf_counter(), tuple(map(array, data))
     elbo, like = make(estimator, bound=bound, num_particles=num_particles), tuple((x.shape, x.dtype) for x in data)
-    shape, groups, control, epoch = trainer(model, guide, elbo, schedule, lr, batch, dynamic, len(seeds), like)
+    made = trainer(model, guide, elbo, schedule, lr, batch, dynamic, len(seeds), like)
+    shape, groups, control, epoch, _ = made
     example, carries = tuple(x[:batch] for x in data), []
     for seed, values in zip(seeds, init, strict=True):
         given = None if values is None else {name: array(value) for name, value in values.items()}
@@ -125,9 +157,14 @@ def epochs(
             check_init(given, {name: leaf.shape for name, leaf in free.items()})
         free, key = start(random.key(seed), given, example, model=model, guide=guide)
         optimisers = tuple(optax.adam(lr).init({name: free[name] for name in names}) for names in groups)
-        carries.append(Carry(free, optimisers, jax.tree.map(xp.copy, control), key, xp.zeros((), int)))
+        carries.append(Carry(free, optimisers, jax.tree.map(xp.copy, control), key, xp.zeros((), int), xp.ones(())))
     carry = carries[0] if len(seeds) == 1 else jax.tree.map(lambda *leaves: xp.stack(leaves), *carries)
-    if num_epochs:
+    guards, good = [Guard() for _ in seeds], [carry for _ in seeds]
+    if saved is not None:
+        whole: Any = {"now": carry, "good": good}
+        state: Any = thawed(whole, saved[0], saved[1]["keys"])
+        carry, good, guards = state["now"], state["good"], [Guard(*guard) for guard in saved[1]["guards"]]
+    if num_epochs > done:
         epoch.compile(carry, data)
     setup = perf_counter() - began
 
@@ -135,12 +172,99 @@ def epochs(
         stacked = to_numpy(shape.constrain(carry.params))
         return [stacked] if len(seeds) == 1 else [{n: v[i] for n, v in stacked.items()} for i in range(len(seeds))]
 
-    yield Epoch(0, 0, 0.0, setup, np.zeros((len(seeds), 0)), snapshot(carry))
-    for number in range(1, num_epochs + 1):
-        began = perf_counter()
+    def freeze() -> Frozen:
+        whole: Any = {"now": carry, "good": good}
+        tensors, keys = frozen(whole)
+        return tensors, {"keys": keys, "guards": [list(guard) for guard in guards]}
+
+    def told(number: int, seconds: float, losses: np.ndarray, params: list[dict[str, np.ndarray]]) -> Epoch:
+        rollbacks = tuple(guard.rollbacks for guard in guards)
+        return Epoch(number, losses.shape[1], seconds, setup, losses, params, freeze, rollbacks)
+
+    yield told(done, 0.0, np.zeros((len(seeds), 0)), snapshot(carry))
+    for number in range(done + 1, num_epochs + 1):
+        began, first = perf_counter(), carry
         carry, losses = epoch(carry, data)
         losses = np.asarray(jax.block_until_ready(losses), np.float64).reshape(len(seeds), -1)
-        yield Epoch(number, losses.shape[1], perf_counter() - began, setup, losses, snapshot(carry))
+        seconds, params = perf_counter() - began, snapshot(carry)
+        for i, (row, values) in enumerate(zip(losses, params, strict=True)):
+            good[i] = first if np.isfinite(row).any() else good[i]
+            guards[i], what = judged(guards[i], row, values, number == num_epochs)
+            if what == "stop":
+                raise NonFinite(located(made, model, guide, of(first, i, len(seeds)), data, number, i, row, guards[i], elbo))
+            if what == "back":
+                carry = returned(carry, good[i], i, len(seeds), guards[i].scale)
+                params = snapshot(carry)
+        yield told(number, seconds, losses, params)
+
+
+def of(carry: Carry, restart: int, restarts: int) -> Carry:
+    """What one restart carries."""
+    return carry if restarts == 1 else jax.tree.map(lambda leaf: leaf[restart], carry)
+
+
+def returned(carry: Carry, good: Carry, restart: int, restarts: int, scale: float) -> Carry:
+    """The carry with one restart back at its good state, its step size scaled."""
+    if restarts == 1:
+        return good._replace(scale=xp.full_like(good.scale, scale))
+    chosen = xp.arange(restarts) == restart
+
+    def put(now: Any, then: Any) -> Any:
+        return xp.where(chosen.reshape(-1, *(1,) * (now.ndim - 1)), then, now)
+
+    return jax.tree.map(put, carry, good._replace(scale=xp.full_like(good.scale, scale)))
+
+
+def located(
+    made: Trainer, model: Any, guide: Any, carry: Carry, data: tuple, number: int, restart: int, losses: np.ndarray,
+    guard: Guard, elbo: Any,
+) -> Failure:  # fmt: skip
+    """The first step of the epoch that was not finite, and the first site there that is not."""
+    step = int(np.argmin(np.isfinite(losses)))
+    params, control, rows, index, key = made.at(carry, data, step)
+    site, what = first_bad(everything(model, guide, params, control, rows, key, elbo))
+    whole: Any = {"params": params, "control": control, "rows": rows, "rng_key": key}
+    tensors, keys = frozen(whole)
+    return Failure(number, step + 1, restart, np.asarray(index), site, what, guard.rollbacks, tensors, {"keys": keys})
+
+
+def everything(
+    model: Any, guide: Any, params: Mapping[str, Any], control: Mapping[str, Any], rows: tuple, key: Any, elbo: Any
+) -> Iterator[tuple[str, str, Any]]:
+    """Of one step all that may not be finite, in the order of its computation: name, what it is, values."""
+    for i, x in enumerate(rows):
+        yield ("x" if i == 0 else f"input {i}"), "the input", x
+    yield from ((name, "the parameter", value) for name, value in params.items())
+    found: list[tuple[str, str, Any]] = []
+    with validation_enabled(False):
+        guide_trace = handlers.trace(handlers.substitute(handlers.seed(guide, key), data=dict(params))).get_trace(*rows)
+        replayed = handlers.seed(handlers.replay(model, guide_trace), key)
+        model_trace = handlers.trace(handlers.substitute(replayed, data=dict(params))).get_trace(*rows)
+        for trace, side in ((guide_trace, "log q"), (model_trace, "log p")):
+            for name, site in trace.items():
+                if site["type"] == "sample":
+                    found += [(name, "its value", site["value"]), (name, side, site["fn"].log_prob(site["value"]))]
+    yield from found
+
+    def objective(params: Any) -> Any:
+        return elbo.evaluate(key, params, control, model, guide, rows, {})[0]
+
+    yield from ((name, "the gradient", slope) for name, slope in jax.grad(objective)(dict(params)).items())
+
+
+def again(model: Any, guide: Any, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any], elbo: Any) -> Any:
+    """`everything` of a failed step as its bundle holds it, and last its loss."""
+    parts: dict[str, dict[str, Any]] = {"params": {}, "rows": {}, "control": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        if part in parts:
+            parts[part][rest] = xp.asarray(value)
+    names = dict.fromkeys(name.split("/")[0] for name in parts["control"])
+    control = {name: tuple(parts["control"][f"{name}/{i}"] for i in range(2)) for name in names}
+    rows = tuple(parts["rows"][str(i)] for i in range(len(parts["rows"])))
+    key = random.wrap_key_data(xp.asarray(tensors["rng_key"]), impl=facts["keys"]["rng_key"])
+    yield from everything(model, guide, parts["params"], control, rows, key, elbo)
+    yield "", "the loss", elbo.evaluate(key, parts["params"], control, model, guide, rows, {})[0]
 
 
 @partial(jax.jit, static_argnames=("model", "guide"))

@@ -14,18 +14,24 @@ from .epoch import Epoch
 
 
 def require_finite(epoch: Epoch) -> None:
-    """Raise `NumericalError` naming the first step whose loss is not finite."""
+    """Raise `NumericalError` naming the first step that was skipped because it was not finite."""
     bad = np.argwhere(~np.isfinite(epoch.losses))
     if len(bad):
         restart, step = bad[0]
         raise NumericalError(
-            f"the ELBO became {-epoch.losses[restart, step]} at step {step + 1} of epoch {epoch.number} (restart {restart}); "
+            f"the loss or its gradient left the finite numbers at step {step + 1} of epoch {epoch.number} (restart {restart}); "
             "lower the learning rate, or use float64."
         )
 
 
 #: How PyTorch, which checks where JAX returns NaN, names a draw from or a factorisation of what is not finite.
 NOT_FINITE = ("`nan`", "p_in >= 0", "std >= 0", "not positive-definite", "singular", "contains non-finite")
+
+
+def is_not_finite(error: Exception) -> bool:
+    """Whether a library refused a number that is not finite, or what follows from one."""
+    kinds = isinstance(error, (RuntimeError, ArithmeticError, ValueError)) and not isinstance(error, InputError)
+    return kinds and any(word in str(error) for word in NOT_FINITE)
 
 
 @contextmanager
@@ -41,7 +47,7 @@ def explained(estimator: Spec, engine: str) -> Iterator[None]:
     except (InputError, NumericalError):
         raise
     except Exception as error:
-        if isinstance(error, (RuntimeError, ArithmeticError)) and any(word in str(error) for word in NOT_FINITE):
+        if is_not_finite(error):
             reason = str(error).splitlines()[0].split(". ")[0].split(": ")[-1].rstrip(".")
             raise NumericalError(f"a distribution's parameters left the finite numbers ({reason}); lower the learning rate, or "
                                  "use float64.") from error  # fmt: skip

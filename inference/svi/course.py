@@ -1,0 +1,120 @@
+"""The course of a training up to an epoch, and how it is kept on disk and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ppl_models import InputError
+
+from ..checkpoint import Checkpoints
+from ..energy_training.resume import check_same
+from ..estimate import Estimate
+from .epoch import Epoch, Frozen
+from .stopping import Tail
+
+ESTIMATES = ("train_elbo", "heldout_elbo")  # of a history row
+
+
+@dataclass(eq=False)
+class Course:
+    """What the loop over epochs gathers.
+
+    Attributes:
+        history: One row an epoch.
+        tail: The late iterates.
+        finals: Mean training ELBO of each restart in the last epoch, nats per datum; empty before the first.
+        skipped: Steps, of all restarts, that moved nothing because they were not finite.
+        stopped: The rule that ended training.
+        passed_over: What was wrong with later checkpoints than the one gone on from.
+    """
+
+    tail: Tail | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finals: list[float] = field(default_factory=list)
+    skipped: int = 0
+    stopped: str = "epochs"
+    passed_over: list[str] = field(default_factory=list)
+
+    @property
+    def winner(self) -> int:
+        """The restart with the best training ELBO."""
+        return int(np.argmax(self.finals)) if self.finals else 0
+
+
+def save(checkpoints: Checkpoints, same: Mapping[str, Any], epoch: Epoch, course: Course) -> None:
+    """Keep the state after an epoch."""
+    (tensors, facts), tail = epoch.freeze(), course.tail
+    assert tail is not None
+    kept = {f"state/{name}": value for name, value in tensors.items()}
+    kept |= {"tail/places": tail.places, "tail/iterates": tail.iterates}
+    for i, total in enumerate(tail.total or ()):
+        kept |= {f"tail/total/{i}/{name}": value for name, value in total.items()}
+    told = {"finals": course.finals, "skipped": course.skipped, "averaged": tail.count,
+            "averaging": tail.total is not None}  # fmt: skip
+    checkpoints.save(epoch.number, kept, {"training": same, "state": facts, "history": course.history, "course": told})
+
+
+#: What contents that were forged, or are those of other code, raise where they are read.
+FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError)
+
+
+def resumed(
+    checkpoints: Checkpoints, same: Mapping[str, Any], other_versions: bool, start: Callable[..., Iterator[Epoch]]
+) -> tuple[Iterator[Epoch], Epoch, Course]:
+    """The stream of epochs that goes on from the last checkpoint that is whole and of the same training; what is not is noted.
+
+    `start(saved=state, done=step)` makes the stream, whose first epoch is the one gone on from.
+
+    Raises:
+        InputError: There is no such checkpoint; the sentence says what is wrong with the last one.
+    """
+    wrong = list[str]()
+    for step in reversed(checkpoints.steps()):
+        try:
+            tensors, facts = checkpoints._read(step)
+            state, course = restore(tensors, facts, same, checkpoints.folder, other_versions)
+            stream = start(saved=state, done=step)
+            first = next(stream)  # thaws the state
+        except InputError as error:
+            wrong.append(str(error))
+        except FORGED as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            wrong.append(f"checkpoint {step} of {checkpoints.folder} holds no state of this training ({told}); resume from an "
+                         "earlier one, or fit again.")  # fmt: skip
+        else:
+            course.passed_over = wrong
+            return stream, first, course
+    raise InputError(wrong[0] if wrong else f"{checkpoints.folder} holds no checkpoint; fit with --out, which keeps some.")
+
+
+def restore(
+    tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any], same: Mapping[str, Any], folder: Any, other_versions: bool
+) -> tuple[Frozen, Course]:
+    """What `save` kept: the trainer's state, and the course.
+
+    Raises:
+        InputError: It is of another training than `same`.
+    """
+    check_same(facts["training"], same, folder, other_versions)
+    told, totals = facts["course"], dict[int, dict[str, np.ndarray]]()
+    for name, value in tensors.items():
+        if name.startswith("tail/total/"):
+            i, rest = name.removeprefix("tail/total/").split("/", 1)
+            totals.setdefault(int(i), {})[rest] = value
+    total = tuple(totals[i] for i in sorted(totals)) if told["averaging"] else None
+    tail = Tail(tensors["tail/places"], tensors["tail/iterates"], total, int(told["averaged"]))
+    history = [{name: estimate(v) if name in ESTIMATES else v for name, v in row.items()} for row in facts["history"]]
+    state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
+    return (state, facts["state"]), Course(tail, history, [float(v) for v in told["finals"]], int(told["skipped"]))
+
+
+def estimate(kept: Mapping[str, float | None] | None) -> Estimate | None:
+    """An estimate as JSON holds it, whose ends are null where the interval has none."""
+    if kept is None:
+        return None
+    ends = {"value": np.nan, "low": -np.inf, "high": np.inf}
+    return Estimate(*(end if kept[name] is None else float(kept[name]) for name, end in ends.items()))  # type: ignore[arg-type]
