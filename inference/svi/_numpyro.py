@@ -80,21 +80,19 @@ def trainer(
             rows = (random.bernoulli(pixels, rows[0]).astype(rows[0].dtype), *rows[1:])
         return rng_key, draw, rows
 
+    def objective(moving: Any, params: Any, control: Any, key: Any, rows: tuple, beta: Any) -> tuple[Any, Any]:
+        constrained = shape.constrain({**params, **moving})
+        value, after = elbo.evaluate(key, constrained, control, model, guide, rows, {}, beta=beta)
+        return value / total, after
+
     def move(carry: Carry, index: Any, data: tuple) -> tuple[Carry, Any]:
         rng_key, draw, rows = inputs(carry, index, data)
-        beta, params, optimisers = schedule.weight(carry.step, steps), carry.params, []
-        control: Any = carry.control
+        beta, params, control, optimisers = schedule.weight(carry.step, steps), carry.params, carry.control, []
         told = xp.zeros(())
         for i, names in enumerate(groups):
             key = draw if len(groups) == 1 else random.fold_in(draw, i)
-
-            def objective(moving: Any, params: Any = params, control: Any = control, key: Any = key) -> Any:
-                constrained = shape.constrain({**params, **moving})
-                value, after = elbo.evaluate(key, constrained, control, model, guide, rows, {}, beta=beta)
-                return value / total, after
-
             moving = {name: params[name] for name in names}
-            (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(moving)
+            (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(moving, params, control, key, rows, beta)
             updates, state = optimiser.update(gradient, carry.optimisers[i])
             moved = optax.apply_updates(moving, jax.tree.map(lambda update: carry.scale * update, updates))
             fine = xp.isfinite(value)
