@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +19,10 @@ from numpyro.infer.inspect import get_model_relations
 from numpyro.primitives import Messenger
 
 from ppl_models import InputError
+from ppl_models.language import Program
 
+from ..estimators._numpyro import EstimatorELBO, make
+from ..svi.finite import explained
 from . import jaxpr
 from .walk import Failure, Frame, Param, Relations, Role, Site, Walk, first_line, in_words, last_message
 
@@ -111,13 +115,7 @@ def walk(
 
     try:
         with validation_enabled(False):  # which would compile its questions one by one
-            closed, shapes = jax.make_jaxpr(run, return_shape=True)(np.uint32(seed))
-        leaves, tree = jax.tree.flatten(shapes)
-        if numbers:
-            out = jaxpr.run(closed.jaxpr, closed.consts, [np.uint32(seed)])
-        else:
-            out = [np.zeros(v.shape, bool if v.dtype == bool else float) for v in leaves]
-        arrays = jax.tree.unflatten(tree, out)
+            arrays = evaluate(run, np.uint32(seed), numbers=numbers)
     except InputError:
         raise
     except Exception as error:
@@ -191,9 +189,37 @@ def relations(program: Any, args: tuple) -> Relations:
     return Relations(parents, {name: tuple(sorted(found["sample_param"][name])) for name in parents})
 
 
-def evaluate(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)` in NumPy: what it returns, its arrays as NumPy's own."""
-    with validation_enabled(False):
+def evaluate(fn: Callable[..., Any], *args: Any, numbers: bool = True) -> Any:
+    """`fn(*args)` by NumPy: what it returns, its arrays as NumPy's own, without `numbers` zeros of their shapes."""
+    with validation_enabled(False):  # which would compile its questions one by one
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-    leaves = jax.tree.leaves(args)
-    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.run(closed.jaxpr, closed.consts, leaves))
+        leaves, tree = jax.tree.flatten(shapes)
+        if not numbers:
+            return jax.tree.unflatten(tree, [np.zeros(v.shape, bool if v.dtype == bool else float) for v in leaves])
+        try:
+            return jax.tree.unflatten(tree, jaxpr.run(closed.jaxpr, closed.consts, jax.tree.leaves(args)))
+        except Exception:  # what NumPy cannot run is compiled after all
+            return jax.tree.map(np.asarray, jax.jit(fn)(*args))
+
+
+def try_estimator(estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray]) -> None:
+    """Raise `InputError` where the estimator does not apply; shapes only."""
+    elbo: Any = make(estimator)
+    given = {name: xp.asarray(value) for name, value in params.items()}
+    with warnings.catch_warnings(), validation_enabled(False), explained(estimator, "numpyro"):
+        warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures
+        own = isinstance(elbo, EstimatorELBO)
+        state = elbo.init_state(elbo.plan(model, guide, args, {}, given)[0]) if own else {}
+        jax.eval_shape(lambda p: elbo.evaluate(random.key(0), p, state, model, guide, args, {})[0], given)
+
+
+def method(declaration: Any, name: str, params: Mapping[str, Any], args: tuple) -> np.ndarray:
+    """What a further method of a declaration, such as `log_evidence`, gives at these parameters."""
+    program = Program(declaration, name, "numpyro")
+    return evaluate(lambda p, a: handlers.substitute(program, data=dict(p))(*a), dict(params), args)
+
+
+def state() -> dict[str, Any]:
+    """What is global in JAX and NumPyro, to be compared with itself."""
+    stack = list(numpyro.primitives._PYRO_STACK)
+    return {"jax.config": (jax.config.jax_enable_x64, str(jax.config.jax_default_device)), "NumPyro's handlers": stack}  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -12,14 +13,18 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import ExpandedDistribution
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions.util import is_validation_enabled, scale_and_mask
 from pyro.infer.inspect import get_model_relations
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import _Subsample
 
 from ppl_models import InputError
+from ppl_models.language import Program
 
 from .._pyro import Parameters, nodes
+from ..estimators._pyro import EstimatorELBO, make
+from ..svi.finite import explained
 from .walk import Failure, Frame, Param, Relations, Role, Site, Walk, first_line, in_words, last_message
 
 WRAPPERS = (dist.Independent, ExpandedDistribution, dist.MaskedDistribution)
@@ -155,3 +160,30 @@ def evaluate(fn: Callable[..., Any], *args: Any) -> Any:
     """`fn(*args)`, its array as NumPy's own."""
     with torch.no_grad():
         return fn(*args)
+
+
+def try_estimator(estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray]) -> None:
+    """Raise `InputError` where the estimator does not apply."""
+    elbo: Any = make(estimator)
+    given = {name: torch.as_tensor(value) for name, value in params.items()}
+    with warnings.catch_warnings(), pyro.get_param_store().scope(), torch.random.fork_rng(), ExitStack() as stack:
+        warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(explained(estimator, "pyro"))
+        state = elbo.init_state(elbo.plan(model, guide, args, {}, given)[0]) if isinstance(elbo, EstimatorELBO) else {}
+        elbo.evaluate(given, state, model, guide, args, {})
+
+
+def method(declaration: Any, name: str, params: Mapping[str, Any], args: tuple) -> np.ndarray:
+    """What a further method of a declaration, such as `log_evidence`, gives at these parameters."""
+    with torch.no_grad(), Parameters(params):
+        return Program(declaration, name, "pyro")(*args).numpy()
+
+
+def state() -> dict[str, Any]:
+    """What is global in PyTorch and Pyro, to be compared with itself."""
+    return {
+        "torch's default dtype": torch.get_default_dtype(), "torch's random state": torch.get_rng_state().tolist(),
+        "Pyro's parameter store": sorted(pyro.get_param_store().keys()), "Pyro's validation": is_validation_enabled(),
+        "Pyro's handlers": list(_PYRO_STACK),
+    }  # fmt: skip

@@ -138,7 +138,8 @@ def _lu(eqn: Any, x: Any) -> list[Any]:
         order = np.arange(len(matrix))
         for i, j in enumerate(pivot):
             order[[i, j]] = order[[j, i]]
-        packed.append(lu), pivots.append(pivot), orders.append(order)
+        for part, value in zip((packed, pivots, orders), (lu, pivot, order), strict=True):
+            part.append(value)
     lead = x.shape[:-2]
     return [np.stack(part).reshape(*lead, *part[0].shape) for part in (packed, pivots, orders)]
 
@@ -197,6 +198,11 @@ def _random_split(eqn: Any, key: Any) -> Any:
 
 def _random_fold_in(eqn: Any, key: Any, number: Any) -> Any:
     return np.random.SeedSequence([*np.ravel(key).tolist(), int(number)]).generate_state(np.shape(key)[-1])
+
+
+def _random_gamma(eqn: Any, key: Any, shape: Any) -> Any:
+    draw = np.random.Generator(np.random.PCG64(np.ravel(key).tolist())).standard_gamma(shape)
+    return np.log(draw) if eqn.params["log_space"] else draw
 
 
 def _cumulative(f: Any) -> Rule:
@@ -259,7 +265,7 @@ RULES: dict[str, Rule] = {
     "cumsum": _cumulative(np.cumsum), "cumprod": _cumulative(np.cumprod), "cummax": _cumulative(np.maximum.accumulate),
     "cholesky": _each(np.linalg.cholesky), "triangular_solve": _triangular_solve, "scan": _scan, "while": _while,
     "cond": _cond, "gather": _gather, "custom_linear_solve": _linear_solve, "lu": _lu,  "random_bits": _random_bits,
-    "random_split": _random_split, "random_fold_in": _random_fold_in,
+    "random_split": _random_split, "random_fold_in": _random_fold_in, "random_gamma": _random_gamma,
     "platform_index": lambda eqn: next(i for i, p in enumerate(eqn.params["platforms"]) if p is None or "cpu" in p),
     "random_wrap": _each(np.asarray), "random_unwrap": _each(np.asarray),
     "random_seed": _each(lambda seed: np.array([0, int(seed) & 0xFFFFFFFF], np.uint32)),

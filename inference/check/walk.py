@@ -143,7 +143,9 @@ def in_words(constraint: Any) -> str:
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
     name = type(constraint).__name__.lstrip("_")
-    text = WORDS.get(name, WORDS.get({"IndependentConstraint": "Real"}.get(name, name), name.lower()))
+    if name == "Multinomial" and getattr(constraint, "upper_bound", None) == 1:
+        name = "OneHot"
+    text = WORDS.get(name, name.lower())
     for bound in ("lower_bound", "upper_bound"):
         if f"{{{bound}}}" in text:
             text = text.replace(f"{{{bound}}}", _number(getattr(constraint, bound, None)))
