@@ -66,12 +66,12 @@ class Checked:
 
     def text(self) -> str:
         """The table and the graph for a terminal."""
-        head = ("site", "of", "kind", "distribution", "plates", "batch", "event", "parameters")
+        head = ("site", "of", "kind", "distribution", "plates", "batch", "event", "log_prob", "parameters")
         lines: list[tuple[str, ...]] = [head]
         for line in self.table:
             learned = ", ".join(f"{name} {_shape(shape)}" for name, shape in line.params.items())
-            batch, event = _shape(line.batch_shape), _shape(line.event_shape)
-            lines.append((line.site, line.role, line.kind, line.distribution, ", ".join(line.plates), batch, event, learned))
+            shapes = map(_shape, (line.batch_shape, line.event_shape, line.log_prob_shape))
+            lines.append((line.site, line.role, line.kind, line.distribution, ", ".join(line.plates), *shapes, learned))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         table = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
         names = [line.site for line in self.table if line.role == "model"]
@@ -79,8 +79,8 @@ class Checked:
 
 
 def check(
-    model: Any, data: Any, *, engine: str = "numpyro", estimator: Spec = None, batch: int | None = None, seed: int = 0,
-    init: Mapping[str, np.ndarray] | None = None, raises: bool = True,
+    model: Any, data: Any, *, engine: str = "numpyro", estimator: Spec = None, bound: str = "elbo", batch: int | None = None,
+    seed: int = 0, init: Mapping[str, np.ndarray] | None = None, raises: bool = True,
 ) -> Checked:  # fmt: skip
     """Run model and guide once on a batch of the data, and name what is wrong with them, site by site.
 
@@ -93,6 +93,7 @@ def check(
         data: What `fit` takes, or a tuple of the arrays that the model reads.
         engine: "numpyro" or "pyro".
         estimator: As for `fit`; None is the choice for each site.
+        bound: "elbo" or "iwae", for which the estimator is.
         batch: Rows to look at; by default 128, of a pair of functions all that fit in a million numbers.
         seed: Of first values and draws.
         init: As for `fit`.
@@ -101,21 +102,23 @@ def check(
     Raises:
         InputError: A setting cannot be used; or something is wrong, and `raises`.
     """
-    check_settings(batch=batch, seed=seed)
+    check_settings(batch=batch, seed=seed, bound=bound)
     check_engine(engine)
     check_estimator(estimator)
-    found = _check(model, data, engine, estimator, batch, seed, init)
+    found = _check(model, data, engine, estimator, batch, seed, init, bound)
     if raises and found.problems:
         raise InputError(str(found.problems[0]))
     return found
 
 
-def _check(model: Any, data: Any, engine: str, estimator: Spec, batch: int | None, seed: int, init: Any) -> Checked:
+def _check(
+    model: Any, data: Any, engine: str, estimator: Spec, batch: int | None, seed: int, init: Any, bound: str = "elbo"
+) -> Checked:  # fmt: skip
     here, shared = (import_module(f"inference.{part}_{engine}") for part in ("check.", ""))
-    energy, pair = hasattr(model, "energy"), not isinstance(model, tuple)
+    energy, declared = hasattr(model, "energy"), not isinstance(model, tuple)
     if energy:
         energies.refuse_estimator(estimator)
-    elif pair and not hasattr(model, "guide") and hasattr(model, "maximise"):
+    elif declared and not hasattr(model, "guide") and hasattr(model, "maximise"):
         return _of_em(model, data, shared, seed)
     with shared.session("float32", "cpu"):
         try:
@@ -127,21 +130,21 @@ def _check(model: Any, data: Any, engine: str, estimator: Spec, batch: int | Non
             rows = enter(data, model)
         except InputError as error:
             return Checked((Problem(str(error), "data"),), params={})
-        bound = as_bound(model, engine, rows.total)
+        pair = as_bound(model, engine, rows.total)
         size = rows.size(model, batch)
         args = tuple(map(shared.array, rows.batch(size)))
         init = started(model, rows.arrays, (seed,), init)[0]
         values = None if init is None else {name: shared.array(np.asarray(value)) for name, value in init.items()}
-        walk: Walk = here.walk(*bound, args, seed=seed, init=_fitting(values, bound, args, here, init))
+        walk: Walk = here.walk(*pair, args, seed=seed, init=_fitting(values, pair, args, here, init))
         if walk.failure is not None:
             return Checked((rules.broken(walk.failure),), params={}, rows=(size, rows.total))
         other_size = size - 1 if size > 1 else 2
         other_args = tuple(map(shared.array, rows.batch(other_size)))
-        other: Walk = here.walk(*bound, other_args, seed=seed, numbers=False)
+        other: Walk = here.walk(*pair, other_args, seed=seed, numbers=False)
         problems = _problems(walk, other, rows, (size, other_size), init, can_subsample(model))
         if not problems:
-            problems = _estimator_problem(estimator, bound, args, walk, here)
-        return _told(walk, problems, here, bound, args, (size, rows.total))
+            problems = _estimator_problem(estimator, pair, args, walk, here, bound)
+        return _told(walk, problems, here, pair, args, (size, rows.total))
 
 
 def _fitting(values: Any, bound: Any, args: tuple, here: Any, init: Any) -> Any:
@@ -164,9 +167,11 @@ def _problems(walk: Walk, other: Walk, rows: Rows, at: tuple[int, int], init: An
     return tuple(found if found else rules.densities(walk))
 
 
-def _estimator_problem(estimator: Spec, bound: Any, args: tuple, walk: Walk, here: Any) -> tuple[Problem, ...]:
+def _estimator_problem(
+    estimator: Spec, pair: Any, args: tuple, walk: Walk, here: Any, bound: str
+) -> tuple[Problem, ...]:  # fmt: skip
     try:
-        here.try_estimator(estimator, *bound, args, walk.values)
+        here.try_estimator(estimator, *pair, args, walk.values, bound)
     except InputError as error:
         return (Problem(str(error), "estimator"),)
     return ()

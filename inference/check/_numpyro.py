@@ -16,7 +16,7 @@ from jax import random
 from numpyro import handlers
 from numpyro.distributions.distribution import validation_enabled
 from numpyro.infer.inspect import get_model_relations
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ppl_models import InputError
 from ppl_models.language import Program
@@ -202,9 +202,11 @@ def evaluate(fn: Callable[..., Any], *args: Any, numbers: bool = True) -> Any:
             return jax.tree.map(np.asarray, jax.jit(fn)(*args))
 
 
-def try_estimator(estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray]) -> None:
+def try_estimator(
+    estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray], bound: str = "elbo"
+) -> None:
     """Raise `InputError` where the estimator does not apply; shapes only."""
-    elbo: Any = make(estimator)
+    elbo: Any = make(estimator, bound, 2 if bound == "iwae" else 1)
     given = {name: xp.asarray(value) for name, value in params.items()}
     with warnings.catch_warnings(), validation_enabled(False), explained(estimator, "numpyro"):
         warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures
@@ -221,5 +223,5 @@ def method(declaration: Any, name: str, params: Mapping[str, Any], args: tuple) 
 
 def state() -> dict[str, Any]:
     """What is global in JAX and NumPyro, to be compared with itself."""
-    stack = list(numpyro.primitives._PYRO_STACK)
-    return {"jax.config": (jax.config.jax_enable_x64, str(jax.config.jax_default_device)), "NumPyro's handlers": stack}  # type: ignore[attr-defined]
+    settings = {name: str(value) for name, value in jax.config.values.items()}
+    return {"jax.config": settings, "NumPyro's handlers": list(_PYRO_STACK)}

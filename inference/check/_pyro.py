@@ -162,9 +162,11 @@ def evaluate(fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
 
 
-def try_estimator(estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray]) -> None:
+def try_estimator(
+    estimator: Any, model: Any, guide: Any, args: tuple, params: Mapping[str, np.ndarray], bound: str = "elbo"
+) -> None:
     """Raise `InputError` where the estimator does not apply."""
-    elbo: Any = make(estimator)
+    elbo: Any = make(estimator, bound, 2 if bound == "iwae" else 1)
     given = {name: torch.as_tensor(value) for name, value in params.items()}
     with warnings.catch_warnings(), pyro.get_param_store().scope(), torch.random.fork_rng(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures

@@ -94,8 +94,9 @@ class Walk:
 
     @property
     def draws(self) -> dict[str, np.ndarray]:
-        """The guide's draws by name."""
-        return {name: site.value for name, site in self.of("guide").items() if site.kind == "latent"}
+        """Values of all latents by name, the guide's where it draws them."""
+        found = {**self.of("model"), **self.of("guide")}
+        return {name: site.value for name, site in found.items() if site.kind == "latent"}
 
 
 class Relations(NamedTuple):

@@ -28,8 +28,8 @@ def float32_and_float64(s: Subject, engine: str) -> str | None:
     for dtype, walk in (("float64", double), ("float32", single)):
         for site in walk.sites:
             if str(site.log_prob.dtype) != dtype:
-                return (f"log_prob of site '{site.name}' of the {site.role} is {site.log_prob.dtype} in a session of {dtype}; let "
-                        "arrays take their dtype from others.")  # fmt: skip
+                return (f"log_prob of site '{site.name}' of the {site.role} is {site.log_prob.dtype} in a session of {dtype}; "
+                        "let arrays take their dtype from others.")  # fmt: skip
     wrong = differing(single, double, 1e-3)
     return f"{wrong} in float32 and float64; rearrange what cancels there." if wrong else None
 
@@ -61,8 +61,8 @@ def rows_are_independent(s: Subject, engine: str) -> str | None:
             continue
         ours, theirs = (np.take(walk.log_prob, 0, axis=walk.log_prob.ndim + dim) for walk in (x, y))
         if not same(ours, theirs, EXACT):
-            return (f"log density of row 0 at site '{x.name}' of the {x.role} changes from {ours.sum():.6g} to {theirs.sum():.6g} "
-                    "with the other rows; compute each row from itself.")  # fmt: skip
+            return (f"log density of row 0 at site '{x.name}' of the {x.role} changes from {ours.sum():.6g} to "
+                    f"{theirs.sum():.6g} with the other rows; compute each row from itself.")  # fmt: skip
     return None
 
 
@@ -72,14 +72,14 @@ def particles_broadcast(s: Subject, engine: str) -> str | None:
     alone = [s.walk(engine, at=engine), s.walk(engine, seed=1)]
     alone[1] = s.fresh(engine, seed=1, init=start.values)
     nesting = max([1, *(-frame.dim for site in start.sites for frame in site.frames)])
-    latents = start.of("guide")
+    latents = {**start.of("model"), **start.of("guide")}
     stacked = {}
     for name in start.draws:
         lead = (1,) * (nesting - len(latents[name].batch_shape))
         pair = [walk.draws[name] for walk in alone]
         stacked[name] = np.stack(pair).reshape(2, *lead, *pair[0].shape)
     if not stacked:
-        raise Skipped("the guide draws nothing")
+        raise Skipped("there are no latents")
     both = s.fresh(engine, init=start.values, values=stacked, particles=2, nesting=nesting)
     for i, one in enumerate(alone):
         for x, y in zip(one.sites, both.sites, strict=True):
@@ -96,7 +96,8 @@ def engines_agree_on_density(s: Subject, engine: str) -> str | None:
     """At the same parameters and draws both engines have the same log density of every site."""
     if len(s.engines) < 2:
         raise Skipped("needs both engines")
-    wrong = differing(*(s.walk(other, at=s.engines[0]) for other in s.engines), EXACT)
+    ours, theirs = (s.walk(other, at=s.engines[0]) for other in s.engines)
+    wrong = differing(ours, theirs, EXACT, common=True)
     return f"{wrong} on the two engines; use a word that both have." if wrong else None
 
 
@@ -128,7 +129,9 @@ def classes_sum_to_one(s: Subject, engine: str) -> str | None:
         params = s.arrays(engine, s.walk(engine).values) or {}
         log_p = s.here(engine).method(s.model, "classify", params, s.args(engine)[:1])
     total = np.exp(log_p).sum(-1)
-    return None if same(total, np.ones_like(total), 1e-9) else f"`classify` gives probabilities with sum {total.flat[0]:.6g}, not 1."
+    if same(total, np.ones_like(total), 1e-9):
+        return None
+    return f"`classify` gives probabilities with sum {total.flat[0]:.6g}, not 1; take log_softmax of its logits."
 
 
 def missing_values(s: Subject, engine: str) -> str | None:

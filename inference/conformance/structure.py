@@ -11,7 +11,13 @@ from .subject import Skipped, Subject
 
 
 def first(problems: Iterable[str]) -> str | None:
+    """The first of these sentences, None if there is none."""
     return next(map(str, problems), None)
+
+
+def runs(s: Subject, engine: str) -> str | None:
+    """Guide and model run on a batch of the data."""
+    s.walk(engine)
 
 
 def observes_its_data(s: Subject, engine: str) -> str | None:
@@ -58,7 +64,7 @@ def total_is_taken(s: Subject, engine: str) -> str | None:
     """Model and guide of a declaration take the keyword `total`, so that minibatches can stand for all data."""
     s.needs()
     missing = [name for name in ("model", "guide") if not accepts_total(getattr(s.model, name))]
-    return missing and f"{missing[0]} does not take the keyword `total`; add it, and pass it to the plate." or None
+    return f"{missing[0]} does not take the keyword `total`; add it, and pass it to the plate." if missing else None
 
 
 def latents_reach_data(s: Subject, engine: str) -> str | None:
@@ -68,7 +74,8 @@ def latents_reach_data(s: Subject, engine: str) -> str | None:
     for _ in sites:
         reached |= {parent for name in reached for parent in parents.get(name, ())}
     lost = [name for name in sites if name not in reached]
-    return f"nothing observed depends on latent '{lost[0]}', so that its posterior is its prior; leave it out." if lost else None
+    cure = "so that its posterior is its prior; leave it out"
+    return f"nothing observed depends on latent '{lost[0]}', {cure}." if lost else None
 
 
 def _both(s: Subject) -> tuple[str, str]:
@@ -85,7 +92,8 @@ def engines_agree_on_sites(s: Subject, engine: str) -> str | None:
         told.append([(x.role, x.name, x.kind, x.distribution, x.frames, x.batch_shape, x.event_shape) for x in sites])
     for a, b in zip(*told, strict=False):
         if a != b:
-            return f"site '{a[1]}' of the {a[0]} is not the same on both engines: {a[2:]} and {(b[1], *b[2:])}; branch on neither."
+            return (f"site '{a[1]}' of the {a[0]} is not the same on both engines: {a[2:]} and {(b[1], *b[2:])}; branch on "
+                    "neither.")  # fmt: skip
     return None if len(told[0]) == len(told[1]) else "one engine has more sites than the other; branch on neither."
 
 
@@ -98,6 +106,6 @@ def engines_agree_on_parameters(s: Subject, engine: str) -> str | None:
     return None
 
 
-CHECKS = (observes_its_data, guide_covers_latents, guide_draws_latents_only, shapes_fit_plates, sites_free_of_batch,
+CHECKS = (runs, observes_its_data, guide_covers_latents, guide_draws_latents_only, shapes_fit_plates, sites_free_of_batch,
           plates_free_of_batch, parameters_free_of_batch, total_is_taken, latents_reach_data, engines_agree_on_sites,
           engines_agree_on_parameters)  # fmt: skip

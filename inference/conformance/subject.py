@@ -107,15 +107,26 @@ class Subject:
         return walk
 
     def walk(self, engine: str, **how: Any) -> Walk:
-        """A run that is kept; `at="start"` fixes parameters and draws to those of the first run."""
+        """A run that is kept; `at` an engine fixes parameters and draws to those of its first run."""
         key = (engine, *sorted(how.items()))
         if key not in self._walks:
             options = dict(how)
             if (at := options.pop("at", None)) is not None:
                 first = self.walk(at)
-                options |= {"init": first.values, "values": first.draws}
+                own = self.walk(engine).draws if at != engine else first.draws
+                # An engine's bits may be whole numbers where the other's are floats.
+                draws = {n: v.astype(own[n].dtype) if n in own else v for n, v in first.draws.items()}
+                options |= {"init": first.values, "values": draws}
             self._walks[key] = self.fresh(engine, **options)
         return self._walks[key]
+
+    def breaks(self, engine: str) -> bool:
+        """Whether guide and model do not run at all."""
+        try:
+            self.walk(engine)
+        except (Broke, InputError):
+            return True
+        return False
 
     def relations(self, engine: str) -> Relations:
         """What the model's sites read."""
@@ -137,10 +148,12 @@ def same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
     return bool((np.abs(a - b) <= tolerance * np.maximum(1, np.abs(b))).all() | (np.array_equal(a, b, equal_nan=True)))
 
 
-def differing(a: Walk, b: Walk, tolerance: float) -> str | None:
-    """The first site whose density is not the same in both, as the beginning of a sentence."""
+def differing(a: Walk, b: Walk, tolerance: float, common: bool = False) -> str | None:
+    """The first site, or `common` site, whose density is not the same in both, as the beginning of a sentence."""
     for x in a.sites:
         y = next((y for y in b.sites if (y.name, y.role) == (x.name, x.role)), None)
+        if y is None and common:
+            continue
         if y is None:
             return f"site '{x.name}' of the {x.role} is missing"
         if not same(x.log_prob, y.log_prob, tolerance):
