@@ -132,14 +132,14 @@ def _check(
             return Checked((Problem(str(error), "data"),), params={})
         pair = as_bound(model, engine, rows.total)
         size = rows.size(model, batch)
-        args = tuple(map(shared.array, rows.batch(size)))
+        args = tuple(map(shared.array, rows.batch(size, np.float32)))
         init = started(model, rows.arrays, (seed,), init)[0]
         values = None if init is None else {name: shared.array(np.asarray(value)) for name, value in init.items()}
         walk: Walk = here.walk(*pair, args, seed=seed, init=_fitting(values, pair, args, here, init))
         if walk.failure is not None:
             return Checked((rules.broken(walk.failure),), params={}, rows=(size, rows.total))
         other_size = size - 1 if size > 1 else 2
-        other_args = tuple(map(shared.array, rows.batch(other_size)))
+        other_args = tuple(map(shared.array, rows.batch(other_size, np.float32)))
         other: Walk = here.walk(*pair, other_args, seed=seed, numbers=False)
         problems = _problems(walk, other, rows, (size, other_size), init, can_subsample(model))
         if not problems:

@@ -170,7 +170,7 @@ def _gathered(static: list[Any], arrays: Any, numbers: bool) -> Walk:
         sites.append(Site(
             name, role, site["is_observed"], factor, named(fn), site["frames"], tuple(fn.batch_shape), tuple(fn.event_shape),
             np.asarray(value), np.asarray(log_prob), float(scale), None if out is None else np.asarray(out, bool),
-            "" if factor or out is None else in_words(_base(fn).support),
+            "" if factor or out is None else in_words(_base(fn).support), bool(site["infer"].get("is_auxiliary")),
         ))  # fmt: skip
     return Walk(tuple(sites), tuple(params.values()))
 
@@ -207,12 +207,15 @@ def try_estimator(
 ) -> None:
     """Raise `InputError` where the estimator does not apply; shapes only."""
     elbo: Any = make(estimator, bound, 2 if bound == "iwae" else 1)
-    given = {name: xp.asarray(value) for name, value in params.items()}
+
+    def run(params: dict[str, Any]) -> Any:
+        own = isinstance(elbo, EstimatorELBO)
+        state = elbo.init_state(elbo.plan(model, guide, args, {}, params)[0]) if own else {}
+        return elbo.evaluate(random.key(0), params, state, model, guide, args, {})[0]
+
     with warnings.catch_warnings(), validation_enabled(False), explained(estimator, "numpyro"):
         warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures
-        own = isinstance(elbo, EstimatorELBO)
-        state = elbo.init_state(elbo.plan(model, guide, args, {}, given)[0]) if own else {}
-        jax.eval_shape(lambda p: elbo.evaluate(random.key(0), p, state, model, guide, args, {})[0], given)
+        jax.eval_shape(run, {name: jax.ShapeDtypeStruct(v.shape, v.dtype) for name, v in params.items()})
 
 
 def method(declaration: Any, name: str, params: Mapping[str, Any], args: tuple) -> np.ndarray:

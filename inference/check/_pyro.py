@@ -143,7 +143,7 @@ def _gathered(traces: Any) -> Walk:
                 sites.append(Site(
                     name, role, site["is_observed"], factor, named(fn), frames(site["cond_indep_stack"]),
                     tuple(fn.batch_shape), tuple(fn.event_shape), np.asarray(value), np.asarray(log_prob), float(scale), out,
-                    "" if factor or out is None else in_words(base(fn).support),
+                    "" if factor or out is None else in_words(base(fn).support), bool(site["infer"].get("is_auxiliary")),
                 ))  # fmt: skip
     return Walk(tuple(sites), tuple(params.values()))
 

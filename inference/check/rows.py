@@ -29,9 +29,10 @@ class Rows(NamedTuple):
     def total(self) -> int:
         return len(self.arrays[0])
 
-    def batch(self, size: int) -> tuple[np.ndarray, ...]:
-        """The first `size` rows."""
-        return tuple(x[:size] for x in self.arrays)
+    def batch(self, size: int, dtype: Any = None) -> tuple[np.ndarray, ...]:
+        """The first `size` rows, floats as `dtype` if one is given."""
+        parts = [x[:size] for x in self.arrays]
+        return tuple(x.astype(dtype) if dtype is not None and x.dtype.kind == "f" else x for x in parts)
 
     def size(self, model: Any, batch: int | None) -> int:
         """How many rows to look at: of a pair all that are not too many, since only it knows its support."""

@@ -67,7 +67,7 @@ def shapes_problem(at: str, actual: tuple[int, ...], expected: tuple[int | None,
 def shapes(walk: Walk) -> Iterator[Problem]:
     """Batch dimensions that no plate accounts for, which NumPyro accepts and sums over."""
     for site in walk.sites:
-        if wrong := misfit(site.log_prob.shape, site.frames):
+        if not site.auxiliary and (wrong := misfit(site.log_prob.shape, site.frames)):
             yield shapes_problem(f"site '{site.name}' of the {site.role}", tuple(site.log_prob.shape), wrong, site.frames)
 
 
@@ -86,7 +86,7 @@ def coverage(walk: Walk) -> Iterator[Problem]:
         if site.kind != "latent":
             yield Problem(f"site '{name}' of the guide is {'a factor' if site.factor else 'observed'}; guides only draw "
                           "latents: move it to the model.")  # fmt: skip
-        elif other is None and site.distribution != "Delta":
+        elif other is None and not site.auxiliary and site.distribution != "Delta":
             yield Problem(f"the guide draws '{name}', which the model does not have; rename one of them, or draw it in the "
                           "model.")  # fmt: skip
         elif other is not None and other.kind == "observed":

@@ -41,6 +41,7 @@ class Site:
     scale: float
     outside: np.ndarray | None
     support: str
+    auxiliary: bool = False  # of an autoguide, which draws latents as functions of it
 
     @property
     def kind(self) -> str:

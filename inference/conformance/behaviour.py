@@ -137,10 +137,12 @@ def repr_tells_settings(s: Subject, engine: str) -> str | None:
 def columns_are_counted(s: Subject, engine: str) -> str | None:
     """Data with one more column are refused."""
     s.needs()
-    wider = tuple(np.concatenate([part, part[..., :1]], -1) if i == 0 else part for i, part in enumerate(s.rows.arrays))
-    found = _check(s.model, wider if len(wider) > 1 else wider[0], engine, None, s.total, 0, None)
-    return None if found.problems else (f"rows of {wider[0].shape[-1]} columns are taken as rows of "
-                                        f"{s.rows.arrays[0].shape[-1]} are; give the declaration a field data_dim.")  # fmt: skip
+    x = s.rows.arrays[0]
+    wider = np.concatenate([x, x[..., :1]], -1)
+    others = s.rows.arrays[1:]
+    found = _check(s.model, (wider, *others) if others else wider, engine, None, s.total, 0, None)
+    cure = "give the declaration a field data_dim"
+    return None if found.problems else f"{wider.shape[-1]} columns are taken as {x.shape[-1]} are; {cure}."
 
 
 def leaves_no_global_state(s: Subject, engine: str) -> str | None:
