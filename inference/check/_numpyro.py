@@ -60,7 +60,7 @@ class Steps(Messenger):
         self.seen = seen
 
     def postprocess_message(self, msg: Any) -> None:
-        if msg["type"] in ("sample", "param"):
+        if msg["type"] == "sample":
             self.seen.append(msg["name"])
 
 
@@ -107,8 +107,11 @@ def walk(
                     arrays.append((xp.asarray(site["value"]), xp.all(xp.asarray(rule(site["value"])))))
                 elif site["type"] == "sample":
                     fn, value = site["fn"], site["value"]
-                    static.append(("sample", name, {**site, "frames": frames(site, trace)}))
-                    log_prob = fn.log_prob(value) if value is not None else xp.zeros(())
+                    try:
+                        log_prob, error = fn.log_prob(value), None
+                    except Exception as unscored:
+                        log_prob, error = xp.zeros(()), first_line(unscored)
+                    static.append(("sample", name, {**site, "frames": frames(site, trace), "error": error}))
                     arrays.append((value, log_prob, scale_of(site), _outside(fn, value, site["is_observed"])))
         facts[:] = [(static, arrays)]  # type: ignore[list-item]
         return arrays
@@ -171,6 +174,7 @@ def _gathered(static: list[Any], arrays: Any, numbers: bool) -> Walk:
             name, role, site["is_observed"], factor, named(fn), site["frames"], tuple(fn.batch_shape), tuple(fn.event_shape),
             np.asarray(value), np.asarray(log_prob), float(scale), None if out is None else np.asarray(out, bool),
             "" if factor or out is None else in_words(_base(fn).support), bool(site["infer"].get("is_auxiliary")),
+            site["error"],
         ))  # fmt: skip
     return Walk(tuple(sites), tuple(params.values()))
 

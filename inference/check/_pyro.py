@@ -134,16 +134,24 @@ def _gathered(traces: Any) -> Walk:
                 rule = site["kwargs"].get("constraint", dist.constraints.real)
                 roles = params[name].roles | {role} if name in params else frozenset({role})
                 value = site["value"].detach()
-                params[name] = Param(name, value.numpy().copy(), in_words(rule), bool(rule.check(value).all()), roles)
+                inside = bool(rule.check(value).all())
+                if not inside and len(site["args"]) > 1:  # what the store made of it may be NaN
+                    first = site["args"][1]
+                    value = torch.as_tensor(first() if callable(first) else first).detach()
+                params[name] = Param(name, value.numpy().copy(), in_words(rule), inside, roles)
             elif site["type"] == "sample" and not isinstance(site["fn"], _Subsample):
                 fn, value = site["fn"], site["value"]
-                log_prob = scale_and_mask(fn.log_prob(value), 1.0, site["mask"])
+                try:
+                    log_prob, wrong = scale_and_mask(fn.log_prob(value), 1.0, site["mask"]), None
+                except Exception as unscored:
+                    log_prob, wrong = torch.zeros(()), first_line(unscored)
                 out, factor = _outside(fn, site), isinstance(base(fn), dist.Unit)
                 scale = site["scale"]
                 sites.append(Site(
                     name, role, site["is_observed"], factor, named(fn), frames(site["cond_indep_stack"]),
                     tuple(fn.batch_shape), tuple(fn.event_shape), np.asarray(value), np.asarray(log_prob), float(scale), out,
                     "" if factor or out is None else in_words(base(fn).support), bool(site["infer"].get("is_auxiliary")),
+                    wrong,
                 ))  # fmt: skip
     return Walk(tuple(sites), tuple(params.values()))
 

@@ -58,8 +58,8 @@ def look(model: Any, data: Any, here: Any, shared: Any, engine: str, batch: int,
                                 "sum over the last dim of each site and keep the others."))  # fmt: skip
     elif not np.isfinite(energy).all():
         row = int(np.argmax(~np.isfinite(energy)))
-        problems.append(Problem(f"the energy is {energy[row]} at row {row} (counting from 0) of {rows.name} at the start; "
-                                "check the values that `initial` gives."))  # fmt: skip
+        problems.append(Problem(f"the energy is {energy[row]} at training row {row} (counting from 0) of {rows.name} at the "
+                                "start; check the values that `initial` gives."))  # fmt: skip
     started = tuple(Param(p.name, np.asarray(values[p.name]), p.constraint, p.inside, p.roles) for p in walk.params)
     return Seen(Walk(walk.sites, started), tuple(problems))
 

@@ -65,9 +65,13 @@ def shapes_problem(at: str, actual: tuple[int, ...], expected: tuple[int | None,
 
 
 def shapes(walk: Walk) -> Iterator[Problem]:
-    """Batch dimensions that no plate accounts for, which NumPyro accepts and sums over."""
+    """Values that cannot be scored, and batch dimensions that no plate accounts for, which NumPyro accepts and sums over."""
     for site in walk.sites:
-        if not site.auxiliary and (wrong := misfit(site.log_prob.shape, site.frames)):
+        if site.error is not None:
+            yield Problem(f"the value of site '{site.name}' of the {site.role}, of shape {site.value.shape}, cannot be scored "
+                          f"by its {site.distribution} of batch shape {site.batch_shape} and event shape {site.event_shape} "
+                          f"({site.error}); give it a value of that shape.")  # fmt: skip
+        elif not site.auxiliary and (wrong := misfit(site.log_prob.shape, site.frames)):
             yield shapes_problem(f"site '{site.name}' of the {site.role}", tuple(site.log_prob.shape), wrong, site.frames)
 
 

@@ -42,6 +42,7 @@ class Site:
     outside: np.ndarray | None
     support: str
     auxiliary: bool = False  # of an autoguide, which draws latents as functions of it
+    error: str | None = None  # why its value cannot be scored
 
     @property
     def kind(self) -> str:
