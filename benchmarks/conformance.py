@@ -37,8 +37,8 @@ def run(quick: bool, budget: float | None) -> dict[str, Any]:
     command = [sys.executable, "-c", f"QUICK = {quick}\n{CODE}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(record.ROOT)}
     done = subprocess.run(command, cwd=record.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    sources = record.tree("ppl_models") | record.files(
-        "tests/__init__.py", "tests/catalogue.py", "inference/broken_models.py",
-        *(p.relative_to(record.ROOT).as_posix() for f in ("check", "conformance") for p in (record.ROOT / "inference" / f).glob("*.py")),
-    )  # fmt: skip
+    paths = [path for name in ("check", "conformance") for path in (record.ROOT / "inference" / name).glob("*.py")]
+    own = record.files(*(path.relative_to(record.ROOT).as_posix() for path in paths))
+    more = record.files("tests/__init__.py", "tests/catalogue.py", "inference/broken_models.py")
+    sources = record.tree("ppl_models") | own | more
     return {"device": "cpu", **json.loads(done.stdout.splitlines()[-1]), "sources": sources}

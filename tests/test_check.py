@@ -20,6 +20,8 @@ from pyro.infer import autoguide as pyro_autoguide
 from scipy import stats
 
 import ppl_models
+from benchmarks.bad_inputs import tried, twin
+from benchmarks.bad_kinds import KINDS, TWINS, Attempt, cases
 from inference import check
 from inference.broken_models import BROKEN, Sound
 from inference.check import Checked
@@ -157,7 +159,7 @@ FAULTS: list[tuple[str, Any, Any, str, tuple[str, ...]]] = [
      ".to_event(1)")),
     ("plate-missing", NoPlate(), real(), "model", ("site 'x' of the model", "shape () from no plates",
      "got (6,)", ".to_event(1)")),
-    ("plate-of-rows-missing", EventAll(), real(), "model", ("no plate of the model holds the 6 rows", "minibatch", "subsample")),
+    ("plate-of-rows-missing", EventAll(), real(), "model", ("no plate of the model holds the 6 rows", "minibatch")),
     ("plate-of-seven", SevenRows(), real(), "model", ("batch shape (7,)", "got (6,)")),
     ("plate-without-total", ForgetsTotal(), real(rows=200), "model", ("plate 'data'", "128 rows stand for 128", "there are 200",
      "`total`")),
@@ -496,3 +498,26 @@ def test_ppl_check_refuses_bad_input_with_2_and_a_wrong_model_with_3(files, caps
     assert "K-sample bound" in ran.err
 
 
+# --- bad inputs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ssvae_m2", "markov_vae", "rbm"])
+def test_bad_inputs_are_refused(name, tmp_path, monkeypatch):
+    """A slice of `benchmarks/bad_inputs.py`: all kinds, one engine each."""
+    monkeypatch.chdir(tmp_path)
+    case = next(case for case in cases() if case.name == name)
+    attempts = {kind.name: attempt for kind in KINDS if not isinstance(attempt := kind.make(case), str)}
+    assert len(attempts) >= 40
+    faults = [f"{kind}: {wrong}" for kind, attempt in attempts.items() if (wrong := tried(attempt, "pyro")[0])]
+    assert faults == []
+    assert list(tmp_path.iterdir()) == []
+    assert [twin(case, change, "pyro") for change in TWINS.values()] == [None] * len(TWINS)
+
+
+def test_an_input_that_is_taken_or_refused_in_other_words_is_a_fault():
+    case = next(case for case in cases() if case.name == "rbm")
+    assert tried(Attempt(lambda engine: check(case.model, case.x, engine=engine), ()), "pyro")[0] == "accepts it"
+    wrong = tried(Attempt(lambda engine: check(case.model, case.x[:, :-1], engine=engine), ("column 7",)), "pyro")[0]
+    assert wrong is not None
+    assert "does not say 'column 7'" in wrong
+    assert "raises TypeError" in str(tried(Attempt(lambda engine: len(3), ()), "pyro")[0])  # type: ignore[arg-type]

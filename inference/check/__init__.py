@@ -120,6 +120,8 @@ def _check(
         energies.refuse_estimator(estimator)
     elif declared and not hasattr(model, "guide") and hasattr(model, "maximise"):
         return _of_em(model, data, shared, seed)
+    if not energy:
+        as_bound(model, engine)  # refuses what is no model before any data are read
     with shared.session("float32", "cpu"):
         try:
             if energy:
@@ -134,6 +136,8 @@ def _check(
         size = rows.size(model, batch)
         args = tuple(map(shared.array, rows.batch(size, np.float32)))
         init = started(model, rows.arrays, (seed,), init)[0]
+        if told := tuple(rules.unfit(init or {})):
+            return Checked(told, params={}, rows=(size, rows.total))
         values = None if init is None else {name: shared.array(np.asarray(value)) for name, value in init.items()}
         walk: Walk = here.walk(*pair, args, seed=seed, init=_fitting(values, pair, args, here, init))
         if walk.failure is not None:

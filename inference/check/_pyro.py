@@ -93,7 +93,7 @@ def walk(
             role = "model"
             with given:
                 model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args)
-            return _gathered([("guide", guide_trace), ("model", model_trace)])
+            return _gathered([("guide", guide_trace), ("model", model_trace)], init or {})
         except InputError:
             raise
         except Exception as error:
@@ -126,7 +126,7 @@ def _outside(fn: Any, site: Any) -> np.ndarray | None:
         return None
 
 
-def _gathered(traces: Any) -> Walk:
+def _gathered(traces: Any, init: Mapping[str, Any]) -> Walk:
     sites, params = [], dict[str, Param]()
     for role, trace in traces:
         for name, site in nodes(trace):
@@ -135,7 +135,7 @@ def _gathered(traces: Any) -> Walk:
                 roles = params[name].roles | {role} if name in params else frozenset({role})
                 value = site["value"].detach()
                 inside = bool(rule.check(value).all())
-                if not inside and len(site["args"]) > 1:  # what the store made of it may be NaN
+                if not inside and name not in init and len(site["args"]) > 1:  # what the store made of it may be NaN
                     first = site["args"][1]
                     value = torch.as_tensor(first() if callable(first) else first).detach()
                 params[name] = Param(name, value.numpy().copy(), in_words(rule), inside, roles)

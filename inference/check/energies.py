@@ -12,6 +12,7 @@ from ppl_models.language import language
 from ..checks import check_init
 from ..data import prepare
 from ..energy_training import as_bits
+from .rows import tables
 from .rules import Problem
 from .walk import Param, Walk
 
@@ -36,6 +37,8 @@ def look(model: Any, data: Any, here: Any, shared: Any, engine: str, batch: int,
     Raises:
         InputError: The data cannot be used.
     """
+    if tables(data):
+        raise InputError(f"an energy reads x alone, but {len(data)} arrays came; give one.")
     rows = as_bits(prepare(data, model), model, seed)
     rng = np.random.default_rng(seed)
     values = dict(model.initial(rows.x, rng)) if init is None else dict(init)

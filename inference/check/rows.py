@@ -53,14 +53,18 @@ def enter(data: Any, model: Any) -> Rows:
         InputError: The data cannot be used, or not by this model.
     """
     names = inputs_of(model)
-    if isinstance(data, tuple) and all(hasattr(part, "__array__") for part in data) and data:
-        if isinstance(model, tuple):
-            return Rows(plain(data), tuple(f"argument {i}" for i in range(len(data))), "data")
+    if isinstance(data, tuple) and data and isinstance(model, tuple):
+        return Rows(plain(data), tuple(f"argument {i}" for i in range(len(data))), "data")
+    if isinstance(data, tuple) and (len(data) == len(names) or tables(data)):
         if len(data) != len(names):
             raise InputError(f"the model reads {', '.join(names)}, but {len(data)} arrays came; give one for each.")
-        given = dict(zip(names, data, strict=True))
-        return rows_of(model, whole(given, model), names)
+        return rows_of(model, whole(dict(zip(names, data, strict=True)), model), names)
     return rows_of(model, prepare(data, model), names)
+
+
+def tables(data: Any) -> bool:
+    """Whether these are several arrays, and not the rows of one."""
+    return isinstance(data, tuple) and len(data) > 1 and len(getattr(data[0], "shape", ())) > 1
 
 
 def plain(parts: Sequence[Any]) -> tuple[np.ndarray, ...]:
@@ -88,20 +92,20 @@ def place(spot: Sequence[int]) -> str:
 
 def whole(given: dict[str, Any], model: Any) -> Dataset:
     """The arrays of a declaration as one data set: rows, and what belongs to each of them."""
-    x = np.asarray(given["x"])
     labels = given.get("y", given.get("labels"))
     if "lengths" not in given:
         missing = getattr(model, "missing", False)
-        if labels is not None and "y" not in given and np.all(np.asarray(labels) == UNKNOWN):
+        if labels is not None and "y" not in given and np.all(array(labels, "data labels") == UNKNOWN):
             labels = None  # as held-out rows have them: none is known
         return prepare(from_arrays(given["x"], y=labels, name="data", missing=missing), model)
     values, lengths = array(given["x"], "data x"), array(given["lengths"], "data lengths")
     if values.ndim != 3 or 0 in values.shape:
-        raise InputError(f"data x was expected to be sequences (rows, steps, columns) but has shape {x.shape}; give a "
+        raise InputError(f"data x was expected to be sequences (rows, steps, columns) but has shape {values.shape}; give a "
                          "third axis.")  # fmt: skip
-    if lengths.shape != (len(x),) or lengths.dtype.kind not in "iu" or (lengths < 1).any() or (lengths > x.shape[1]).any():
-        raise InputError(f"data lengths was expected to hold a whole number from 1 to {x.shape[1]} for each of {len(x)} rows "
-                         f"but is {np.array2string(lengths, threshold=8)}; count the steps of each.")  # fmt: skip
+    steps, whole_numbers = values.shape[1], lengths.dtype.kind in "iu"
+    if lengths.shape != (len(values),) or not whole_numbers or (lengths < 1).any() or (lengths > steps).any():
+        raise InputError(f"data lengths was expected to hold a whole number from 1 to {values.shape[1]} for each of "
+                         f"{len(values)} rows but is {np.array2string(lengths, threshold=8)}; count the steps of each.")  # fmt: skip
     if (spot := first(~np.isfinite(values))) is not None:
         raise InputError(f"data x was expected to hold finite numbers but has {values[spot]!s} in row {spot[0]}, step "
                          f"{spot[1]}, column {spot[2]} (counting from 0); replace it or drop the row.")  # fmt: skip

@@ -139,7 +139,13 @@ def follows(site: Site, walk: Walk, rows: Rows) -> bool:
 
 
 def _short(value: Any) -> str:
-    return f"{value.item():g}" if np.size(value) == 1 else np.array2string(np.asarray(value), threshold=6, precision=4)
+    values = np.asarray(value)
+    if values.size == 1:
+        return f"{values.item():g}"
+    if not np.isfinite(values).all():
+        spot = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        return f"{values[spot]:g} (index {spot})"
+    return " ".join(np.array2string(values, threshold=6, precision=4).split())
 
 
 def densities(walk: Walk) -> Iterator[Problem]:
@@ -170,6 +176,15 @@ def starts(walk: Walk, init: Mapping[str, np.ndarray] | None) -> Iterator[Proble
                           "inside its constraint.")  # fmt: skip
         elif not np.isfinite(param.value).all():
             yield Problem(f"parameter '{param.name}' starts at {_short(param.value)}; start it at finite numbers.")
+
+
+def unfit(init: Mapping[str, np.ndarray]) -> Iterator[Problem]:
+    """Values to start from that are not finite in float32, and so cannot be run from."""
+    for name, value in init.items():
+        with np.errstate(over="ignore"):
+            single = np.asarray(value).astype(np.float32)
+        if not np.isfinite(single).all():
+            yield Problem(f"parameter '{name}' starts at {_short(single)}; start it at finite numbers, or rescale the data.")
 
 
 def plates(walk: Walk, other: Walk, sizes: tuple[int, int], total: int, subsamples: bool) -> Iterator[Problem]:
