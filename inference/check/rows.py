@@ -104,11 +104,13 @@ def whole(given: dict[str, Any], model: Any) -> Dataset:
                          "third axis.")  # fmt: skip
     steps, whole_numbers = values.shape[1], lengths.dtype.kind in "iu"
     if lengths.shape != (len(values),) or not whole_numbers or (lengths < 1).any() or (lengths > steps).any():
-        raise InputError(f"data lengths was expected to hold a whole number from 1 to {values.shape[1]} for each of "
-                         f"{len(values)} rows but is {np.array2string(lengths, threshold=8)}; count the steps of each.")  # fmt: skip
+        told = np.array2string(lengths, threshold=8)
+        raise InputError(f"data lengths was expected to hold a whole number from 1 to {steps} for each of {len(values)} rows but "
+                         f"is {told}; count the steps of each.")  # fmt: skip
     if (spot := first(~np.isfinite(values))) is not None:
-        raise InputError(f"data x was expected to hold finite numbers but has {values[spot]!s} in row {spot[0]}, step "
-                         f"{spot[1]}, column {spot[2]} (counting from 0); replace it or drop the row.")  # fmt: skip
+        where = f"row {spot[0]}, step {spot[1]}, column {spot[2]} (counting from 0)"
+        raise InputError(f"data x was expected to hold finite numbers but has {values[spot]!s} in {where}; replace it or drop "
+                         "the row.")  # fmt: skip
     values, lengths = values.astype(float), lengths.astype(np.int64)
     return prepare(Dataset("data", values, values[:0], "none", lengths=lengths, heldout_lengths=lengths[:0]), model)
 
