@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,12 +28,12 @@ class Case:
 
     name: str
     model: Any
-    arrays: tuple[np.ndarray, ...]
+    arrays: Sequence[np.ndarray]
     inputs: tuple[str, ...]
     support: str  # "bits", "reals", "unit" or "classes"
 
     @property
-    def x(self) -> np.ndarray:
+    def x(self) -> Any:
         return self.arrays[0]
 
     @property

@@ -104,8 +104,8 @@ def whole(given: dict[str, Any], model: Any) -> Dataset:
                          "third axis.")  # fmt: skip
     steps, whole_numbers = values.shape[1], lengths.dtype.kind in "iu"
     if lengths.shape != (len(values),) or not whole_numbers or (lengths < 1).any() or (lengths > steps).any():
-        told = np.array2string(lengths, threshold=8)
-        raise InputError(f"data lengths was expected to hold a whole number from 1 to {steps} for each of {len(values)} rows but "
+        told, count = np.array2string(lengths, threshold=8), len(values)
+        raise InputError(f"data lengths was expected to hold a whole number from 1 to {steps} for each of {count} rows but "
                          f"is {told}; count the steps of each.")  # fmt: skip
     if (spot := first(~np.isfinite(values))) is not None:
         where = f"row {spot[0]}, step {spot[1]}, column {spot[2]} (counting from 0)"
