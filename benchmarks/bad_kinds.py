@@ -48,7 +48,7 @@ class Case:
     def data(self, **changed: Any) -> Any:
         """What `check` takes, with some arrays changed."""
         parts = tuple(changed.get(name, part) for name, part in zip(self.inputs, self.arrays, strict=True))
-        return parts if len(parts) > 1 else parts[0]
+        return parts[0] if len(parts) == 1 else parts
 
 
 class Attempt(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class Checked:
 
     problems: tuple[Problem, ...]
     table: tuple[Line, ...] = ()
-    params: Mapping[str, tuple[int, ...]] = None  # type: ignore[assignment]
+    params: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     edges: tuple[tuple[str, str], ...] = ()
     graph: str = ""
     rows: tuple[int, int] = (0, 0)
@@ -131,17 +131,17 @@ def _check(
                 return _told(seen.walk, (*failed, *seen.problems), here, (program, energies.nothing), (), (0, 0))
             rows = enter(data, model)
         except InputError as error:
-            return Checked((Problem(str(error), "data"),), params={})
+            return Checked((Problem(str(error), "data"),))
         pair = as_bound(model, engine, rows.total)
         size = rows.size(model, batch)
         args = tuple(map(shared.array, rows.batch(size, np.float32)))
         init = started(model, rows.arrays, (seed,), init)[0]
         if told := tuple(rules.unfit(init or {})):
-            return Checked(told, params={}, rows=(size, rows.total))
+            return Checked(told, rows=(size, rows.total))
         values = None if init is None else {name: shared.array(np.asarray(value)) for name, value in init.items()}
         walk: Walk = here.walk(*pair, args, seed=seed, init=_fitting(values, pair, args, here, init))
         if walk.failure is not None:
-            return Checked((rules.broken(walk.failure),), params={}, rows=(size, rows.total))
+            return Checked((rules.broken(walk.failure),), rows=(size, rows.total))
         other_size = size - 1 if size > 1 else 2
         other_args = tuple(map(shared.array, rows.batch(other_size, np.float32)))
         other: Walk = here.walk(*pair, other_args, seed=seed, numbers=False)
@@ -206,7 +206,7 @@ def _of_em(model: Any, data: Any, shared: Any, seed: int) -> Checked:
             rows = enter(data, model)
             values = dict(model.initial(rows.arrays[0], np.random.default_rng(seed)))
         except InputError as error:
-            return Checked((Problem(str(error), "data"),), params={})
+            return Checked((Problem(str(error), "data"),))
     shapes = {name: np.shape(value) for name, value in values.items()}
     bad = [name for name, value in values.items() if not np.isfinite(value).all()]
     problems = tuple(Problem(f"parameter '{name}' does not start at finite numbers; check `initial`.") for name in bad)
