@@ -1,7 +1,7 @@
-"""The command line: `ppl list | compare | fit | resume | sample | diagnose`.
+"""The command line: `ppl list | check | compare | fit | resume | sample | diagnose`.
 
-Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 3: `diagnose` says not to use a run. 4: the
-computation left the finite numbers.
+Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 3: `diagnose` says not to use a run, or
+`check` finds a model wrong. 4: the computation left the finite numbers.
 With --json, stdout holds one strict JSON object and everything else goes to stderr.
 """
 
@@ -118,6 +118,29 @@ def fit(
     else:
         told = fit_one(source, method, epochs, evaluate, options, out)
     emit(told) if json else echo(told["verdict_sentence"])
+
+
+@app.command()
+def check(
+    model: Model, data: Data = "digits", engine: Engine = "numpyro",
+    estimator: Annotated[str | None, typer.Option(help="A gradient estimator; chosen for each site if left out.")] = None,
+    bound: BoundName = None, batch: Annotated[int | None, typer.Option(help="Rows to look at; 128 if left out.")] = None,
+    seed: Seed = 0,
+    labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
+    set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
+    data_dir: DataDir = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Look at a model, its data and an estimator before anything is compiled; exit 3 if the model itself is wrong."""
+    from .check.command import of_source
+    from .methods import bound_of
+    from .runs import Source
+
+    asked = tuple(set_ or ())
+    source = Source(model, data, engine, asked, likelihood, binarise, heldout, data_dir, None, labels, seed)
+    told, text = of_source(source, estimator, bound_of(model, bound), batch)
+    emit({"command": command(), **told}) if json else echo(text)
+    if told["problems"]:
+        raise typer.Exit(3)
 
 
 @app.command()
