@@ -80,6 +80,7 @@ class Fit:
         iterates: Late iterates of up to a thousand coordinates of the parameters, (epochs, restarts, coordinates).
         skipped: Steps, in all restarts, whose loss or gradient was not finite; they moved nothing.
         rollbacks: How often restarts went back to their last good state, with half the step size.
+        passed_over: What was wrong with later checkpoints than the one that a resumed fit went on from.
     """
 
     model: Any
@@ -100,6 +101,7 @@ class Fit:
     iterates: np.ndarray | None = None
     skipped: int = 0
     rollbacks: int = 0
+    passed_over: list[str] = field(default_factory=list)
 
     def to_arviz(self, **settings: Any) -> Any:
         """An ArviZ `DataTree` of posterior draws, restarts as chains; `settings` are those of `diagnostics.draw`."""
@@ -242,7 +244,7 @@ def fit(
         None if exact is None else estimate.mean(exact), baseline(model, data),
         row["seconds"] / max(row["step"], 1), last.setup_seconds, course.finals, course.stopped,
         manifest(seed=seed, wall_seconds=perf_counter() - began, **versions), everyone,
-        window(course.tail.iterates), course.skipped, sum(last.rollbacks),
+        window(course.tail.iterates), course.skipped, sum(last.rollbacks), course.passed_over,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from ..energy_training._numpyro import frozen, thawed
 from ..estimators import Spec
 from ..estimators._numpyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch, Frozen
-from .nonfinite import Failure, Guard, NonFinite, first_bad, judged
+from .nonfinite import Failure, Guard, NonFinite, first_bad, guard_of, judged
 from .schedule import Schedule
 
 
@@ -97,7 +97,7 @@ def trainer(
             moved = optax.apply_updates(moving, jax.tree.map(lambda update: carry.scale * update, updates))
             fine = xp.isfinite(value)
             for slope in gradient.values():
-                fine &= xp.isfinite(slope).all()
+                fine &= xp.isfinite(xp.square(slope)).all()  # Adam keeps squares, and an infinite one for good
             new, old = (moved, state, after), (moving, carry.optimisers[i], control)
             moved, state, control = jax.tree.map(partial(xp.where, fine), new, old)
             told = xp.where(fine & xp.isfinite(told), value, xp.nan)
@@ -159,9 +159,10 @@ def epochs(
     carry = carries[0] if len(seeds) == 1 else jax.tree.map(lambda *leaves: xp.stack(leaves), *carries)
     guards, good = [Guard() for _ in seeds], [carry for _ in seeds]
     if saved is not None:
-        whole: Any = {"now": carry, "good": good}
+        whole: Any = {"now": carry, "good": carries}
         state: Any = thawed(whole, saved[0], saved[1]["keys"])
-        carry, good, guards = state["now"], state["good"], [Guard(*guard) for guard in saved[1]["guards"]]
+        carry, guards = state["now"], [guard_of(guard) for _, guard in zip(seeds, saved[1]["guards"], strict=True)]
+        good = [put(carry, one, i, len(seeds)) for i, one in enumerate(state["good"])]
     if num_epochs > done:
         epoch.compile(carry, data)
     setup = perf_counter() - began
@@ -171,7 +172,7 @@ def epochs(
         return [stacked] if len(seeds) == 1 else [{n: v[i] for n, v in stacked.items()} for i in range(len(seeds))]
 
     def freeze() -> Frozen:
-        whole: Any = {"now": carry, "good": good}
+        whole: Any = {"now": carry, "good": [of(one, i, len(seeds)) for i, one in enumerate(good)]}
         tensors, keys = frozen(whole)
         return tensors, {"keys": keys, "guards": [list(guard) for guard in guards]}
 
@@ -203,14 +204,13 @@ def of(carry: Carry, restart: int, restarts: int) -> Carry:
 
 def returned(carry: Carry, good: Carry, restart: int, restarts: int, scale: float) -> Carry:
     """The carry with one restart back at its good state, its step size scaled."""
-    if restarts == 1:
-        return good._replace(scale=xp.full_like(good.scale, scale))
-    chosen = xp.arange(restarts) == restart
+    one = of(good, restart, restarts)
+    return put(carry, one._replace(scale=xp.full_like(one.scale, scale)), restart, restarts)
 
-    def put(now: Any, then: Any) -> Any:
-        return xp.where(chosen.reshape(-1, *(1,) * (now.ndim - 1)), then, now)
 
-    return jax.tree.map(put, carry, good._replace(scale=xp.full_like(good.scale, scale)))
+def put(carry: Carry, one: Carry, restart: int, restarts: int) -> Carry:
+    """The carry with one restart's part replaced."""
+    return one if restarts == 1 else jax.tree.map(lambda now, then: now.at[restart].set(then), carry, one)
 
 
 def located(

@@ -18,8 +18,10 @@ from ..estimators import Spec
 from ..estimators._pyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch, Frozen
 from .finite import is_not_finite
-from .nonfinite import Failure, Guard, NonFinite, first_bad, judged
+from .nonfinite import Failure, Guard, NonFinite, first_bad, guard_of, judged
 from .schedule import Schedule
+
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def synchronise() -> None:
@@ -103,7 +105,9 @@ class Run:
                 loss.backward(inputs=leaves if len(self.groups) > 1 else None)
                 slopes = [leaf.grad for leaf in leaves if leaf.grad is not None]
                 largest = torch._foreach_norm(slopes, torch.inf)  # pyright: ignore[reportPrivateImportUsage]
-                fine = bool(torch.isfinite(torch.stack([loss.detach(), *largest])).all())
+                found = torch.stack([loss.detach(), *largest])
+                found[1:].square_()  # Adam keeps squares, and an infinite one for good
+                fine = bool(torch.isfinite(found).all())
             except Exception as error:  # PyTorch checks where JAX returns nan
                 if not is_not_finite(error):
                     raise
@@ -137,7 +141,9 @@ class Run:
     def thaw(self, state: Frozen) -> None:
         """The inverse of `freeze`, of a run of the same training."""
         tensors, facts = state
-        check_shapes(tensors, {f"leaves/{name}": tuple(leaf.shape) for name, leaf in self.leaves.items()})
+        shapes = {f"leaves/{name}": tuple(leaf.shape) for name, leaf in self.leaves.items()}
+        shapes |= {f"control/{name}/{i}": tuple(v.shape) for name, pair in self.control.items() for i, v in enumerate(pair)}
+        check_shapes(tensors, shapes)
         for name, leaf in self.leaves.items():  # the optimisers hold these very tensors
             leaf.copy_(torch.as_tensor(tensors[f"leaves/{name}"]))
         for i, (optimiser, groups) in enumerate(zip(self.optimisers, facts["optimisers"], strict=True)):
@@ -148,7 +154,8 @@ class Run:
         }
         self.random.cpu = torch.as_tensor(tensors["random/cpu"]).clone()
         self.random.cuda = [torch.as_tensor(v).clone() for _, v in sorted(beneath("random/cuda", tensors).items())]
-        self.step = int(facts["step"])
+        with self.random():  # refuses a state that torch cannot take
+            self.step = int(facts["step"])
 
     def returned(self) -> None:
         """Back to the last good state, its step size scaled."""
@@ -184,14 +191,17 @@ def optimiser_state(optimiser: Any) -> tuple[dict[str, np.ndarray], list[dict[st
 
 def restore_optimiser(optimiser: Any, moments: Mapping[str, np.ndarray], groups: Any) -> None:
     """The inverse of `optimiser_state`, for an optimiser of the same parameters."""
+    leaves = [leaf for group in optimiser.param_groups for leaf in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in moments.items():
         index, entry = name.split("/", 1)
+        check_shapes(moments, {name: () if entry == "step" else tuple(leaves[int(index)].shape)})
         state.setdefault(int(index), {})[entry] = torch.tensor(value)
-    # JSON has no tuples; the optimiser as it stands tells where it has some.
-    settings = []
+    if any(set(entries) != ADAM for entries in state.values()):
+        raise ValueError(f"Adam remembers {', '.join(sorted(ADAM))} of each parameter")
+    settings = []  # of them, training changes the step size alone
     for fresh, kept in zip(optimiser.state_dict()["param_groups"], groups, strict=True):
-        settings.append({key: tuple(v) if isinstance(fresh.get(key), tuple) else v for key, v in kept.items()})
+        settings.append({**fresh, "lr": float(kept["lr"])})
     optimiser.load_state_dict({"state": state, "param_groups": settings})
 
 
@@ -208,6 +218,7 @@ def everything(
         yield ("x" if i == 0 else f"input {i}"), "the input", x.cpu()
     yield from ((name, "the parameter", value.cpu()) for name, value in params.items())
     found: list[tuple[str, str, Any]] = []
+    kept = torch.get_rng_state()
     try:
         with torch.no_grad(), Parameters(params):
             guide_trace = poutine.trace(guide).get_trace(*rows)
@@ -222,8 +233,14 @@ def everything(
             raise
     yield from found
     leaves = {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in params.items()}
-    loss, _ = elbo.evaluate(leaves, control, model, guide, rows, {})
-    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    torch.set_rng_state(kept)  # the draws of the step
+    try:
+        loss, _ = elbo.evaluate(leaves, control, model, guide, rows, {})
+        slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    except Exception as error:
+        if not is_not_finite(error):
+            raise
+        return
     for name, slope in zip(leaves, slopes, strict=True):
         if slope is not None:
             yield name, "the gradient", slope.cpu()
@@ -267,7 +284,7 @@ def epochs(
     if saved is not None:
         for i, (one, facts) in enumerate(zip(runs, saved[1]["runs"], strict=True)):
             one.thaw((beneath(f"{i}/now", saved[0]), facts["now"]))
-            one.guard, one.good = Guard(*facts["guard"]), (beneath(f"{i}/good", saved[0]), facts["good"])
+            one.guard, one.good = guard_of(facts["guard"]), (beneath(f"{i}/good", saved[0]), facts["good"])
     setup = perf_counter() - began
 
     def freeze() -> Frozen:

@@ -25,7 +25,7 @@ def save(folder: Path, failure: Failure, about: Mapping[str, Any]) -> None:
     from safetensors.numpy import save as packed
 
     folder.mkdir(parents=True, exist_ok=True)
-    # Not `save_params`, which refuses what is not finite: the rows may be what went wrong.
+    # Whatever is not finite is kept too: it may be what went wrong.
     write(folder / TENSORS, packed({name: np.asarray(value, order="C") for name, value in failure.tensors.items()}))
     facts = {"sentence": failure.sentence, "epoch": failure.epoch, "step": failure.step, "restart": failure.restart,
              "batch": failure.batch.tolist(), "site": failure.site, "what": failure.what, **failure.facts, **about}  # fmt: skip

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models import InputError
+from ppl_models import InputError, NumericalError
 
 from ..checkpoint import Checkpoints
 from ..energy_training.resume import check_same
 from ..estimate import Estimate
 from .epoch import Epoch, Frozen
-from .stopping import Tail
+from .stopping import Tail, begun
 
 ESTIMATES = ("train_elbo", "heldout_elbo")  # of a history row
 
@@ -59,7 +59,8 @@ def save(checkpoints: Checkpoints, same: Mapping[str, Any], epoch: Epoch, course
 
 
 #: What contents that were forged, or are those of other code, raise where they are read.
-FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError)
+FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError, AssertionError)
+ROW = {"epoch", "step", "seconds", *ESTIMATES, "skipped"}  # what a history row tells
 
 
 def resumed(
@@ -73,13 +74,17 @@ def resumed(
         InputError: There is no such checkpoint; the sentence says what is wrong with the last one.
     """
     wrong = list[str]()
+    for path in checkpoints.folder.iterdir() if checkpoints.folder.is_dir() else ():
+        if path.is_dir() and path.stem.isdecimal():
+            raise InputError(f"{path} is a directory where a checkpoint's file belongs; remove it, then resume.")
     for step in reversed(checkpoints.steps()):
         try:
             tensors, facts = checkpoints._read(step)
             state, course = restore(tensors, facts, same, checkpoints.folder, other_versions)
             stream = start(saved=state, done=step)
             first = next(stream)  # thaws the state
-        except InputError as error:
+            check(step, state[0], first, course)
+        except (InputError, NumericalError) as error:
             wrong.append(str(error))
         except FORGED as error:
             told = (str(error).splitlines() or [type(error).__name__])[0]
@@ -109,7 +114,31 @@ def restore(
     tail = Tail(tensors["tail/places"], tensors["tail/iterates"], total, int(told["averaged"]))
     history = [{name: estimate(v) if name in ESTIMATES else v for name, v in row.items()} for row in facts["history"]]
     state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
-    return (state, facts["state"]), Course(tail, history, [float(v) for v in told["finals"]], int(told["skipped"]))
+    finals = [-np.inf if v is None else float(v) for v in told["finals"]]  # of a restart none of whose steps was finite yet
+    return (state, facts["state"]), Course(tail, history, finals, int(told["skipped"]))
+
+
+def check(step: int, state: Mapping[str, np.ndarray], first: Epoch, course: Course) -> None:
+    """Raise unless the whole of a checkpoint is such as this training writes after that epoch: names, types, shapes, finite."""
+    again, tail = first.freeze()[0], course.tail
+    types = [{name: value.dtype for name, value in tensors.items()} for tensors in (state, again)]
+    if types[0] != types[1]:
+        odd = sorted(name for name in {**types[0], **types[1]} if types[0].get(name) != types[1].get(name))
+        raise ValueError(f"'{odd[0]}' is {types[0].get(odd[0], 'missing')}, not {types[1].get(odd[0], 'there')}")
+    assert tail is not None
+    parts = [*first.params, *(tail.total or ()), {"the late iterates": tail.iterates}]
+    for name, value in (pair for part in parts for pair in part.items()):
+        if not np.isfinite(value).all():
+            raise ValueError(f"'{name}' is not finite")
+    fresh, restarts = begun(first.params), len(first.params)
+    if not np.array_equal(tail.places, fresh.places) or tail.iterates.shape[1:] != fresh.iterates.shape[1:]:
+        raise ValueError("its late iterates are of other parameters")
+    shapes = [{name: np.shape(value) for name, value in one.items()} for one in first.params]
+    if tail.total is not None and [{n: np.shape(v) for n, v in one.items()} for one in tail.total] != shapes:
+        raise ValueError("its averages are of other parameters")
+    numbers = [row["epoch"] for row in course.history if set(row) >= ROW and row["step"] >= 0 and row["seconds"] >= 0]
+    if numbers != list(range(step + 1)) or len(course.finals) != (restarts if step else 0) or tail.count < 0:
+        raise ValueError("its history is not that of so many epochs")
 
 
 def estimate(kept: Mapping[str, float | None] | None) -> Estimate | None:

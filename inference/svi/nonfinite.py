@@ -32,6 +32,14 @@ class Guard(NamedTuple):
         return 0.5**self.rollbacks
 
 
+def guard_of(kept: Iterable[Any]) -> Guard:
+    """A guard as a checkpoint holds it; `ValueError` if that is none."""
+    row, rollbacks, proved = kept
+    if not (row >= 0 and 0 <= rollbacks <= ROLLBACKS and isinstance(proved, bool)):
+        raise ValueError(f"no guard: {kept}")
+    return Guard(int(row), int(rollbacks), proved)
+
+
 def judged(guard: Guard, losses: np.ndarray, params: Mapping[str, np.ndarray], last: bool) -> tuple[Guard, str]:
     """The guard after an epoch of these losses that ended at these parameters, and whether to go "on", "back" or "stop".
 
