@@ -21,6 +21,7 @@ from ..callables import as_bound, can_subsample, inputs_of
 from ..svi import Fit
 
 PAIRS = 2_000_000  # (draw, row) pairs in memory at a time
+OWN = 10_000  # and where rows have latents of their own, which nets may decode
 INNER = 16  # draws of the local latents at each draw of the global ones
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as xp
 import numpy as np
-from jax import lax, random
+from jax import random
 from numpyro import handlers
 
 from .._numpyro import array
 from ..evaluate._numpyro import unscored, values
-from . import INNER, PAIRS, Parts, Sites, Weights
+from . import INNER, OWN, PAIRS, Parts, Sites, Weights
 
 
 def traced(model: Any, guide: Any, key: Any, params: Any, args: tuple, given: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -109,15 +109,21 @@ def weigh(
 
 
 @partial(jax.jit, static_argnames=("model", "guide"))
-def _rows(keys: Any, params: Any, args: Any, *, model: Any, guide: Any) -> Any:
-    shared = parts(model, guide, keys[0], params, args, {}).shared
-    return lax.map(lambda key: parts(model, guide, key, params, args, shared).rows, keys, batch_size=64)
+def _rows(keys: Any, params: Any, args: Any, given: Any, *, model: Any, guide: Any) -> Any:
+    return jax.vmap(lambda key: parts(model, guide, key, params, args, given).rows)(keys)
+
+
+@partial(jax.jit, static_argnames=("model", "guide"))
+def _shared(key: Any, params: Any, args: Any, *, model: Any, guide: Any) -> Any:
+    return parts(model, guide, key, params, args, {}).shared
 
 
 def row_weights(
     model: Any, guide: Any, params: Mapping[str, Any], args: tuple[np.ndarray, ...], draws: int, seed: int
 ) -> np.ndarray:
     """log weights of draws of each row's own latents, (rows, draws)."""
-    keys = random.split(random.key(seed), draws)
-    found = _rows(keys, values(params), tuple(map(array, args)), model=model, guide=guide)
-    return np.asarray(found, np.float64).T
+    given, rows, size = values(params), tuple(map(array, args)), max(1, min(draws, OWN // len(args[0])))
+    keys = random.split(random.key(seed), -(-draws // size) * size).reshape(-1, size)
+    shared = _shared(keys[0, 0], given, rows, model=model, guide=guide)
+    blocks = [np.asarray(_rows(block, given, rows, shared, model=model, guide=guide)) for block in keys]
+    return np.concatenate(blocks)[:draws].astype(np.float64).T

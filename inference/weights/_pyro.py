@@ -16,7 +16,7 @@ from ..estimators._pyro import frames_of
 from ..estimators._pyro import sites as sample_sites
 from ..evaluate._pyro import quiet, unscored
 from ..gradients._pyro import batched_draws
-from . import INNER, PAIRS, Parts, Sites, Weights
+from . import INNER, OWN, PAIRS, Parts, Sites, Weights
 
 SLOW = 4000  # draws at most, where they are taken one by one
 
@@ -124,5 +124,5 @@ def row_weights(
     rows = tuple(map(array, args))
     with quiet(params, seed):
         shared = parts(model, guide, rows, {}).shared
-        found = repeated(lambda: {"rows": parts(model, guide, rows, shared).rows}, draws, max(1, PAIRS // len(args[0])), draws)
+        found = repeated(lambda: {"rows": parts(model, guide, rows, shared).rows}, draws, max(1, OWN // len(args[0])), draws)
     return found["rows"].astype(np.float64).T
