@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,11 +83,26 @@ def parts(model: Any, guide: Any, args: tuple, given: Mapping[str, Any]) -> Part
     return Parts(shared, outside[0], outside[1], rows)
 
 
+@contextmanager
+def drawn_side_by_side() -> Iterator[None]:
+    """Let Dirichlets be batched too, whose own autograd function `vmap` refuses; no gradient is asked for here."""
+    from torch.distributions import dirichlet
+
+    before = dirichlet._Dirichlet
+    dirichlet._Dirichlet = SimpleNamespace(apply=torch._sample_dirichlet)  # type: ignore[attr-defined]
+    try:
+        with batched_draws(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of clamping a Gamma's draws
+            yield
+    finally:
+        dirichlet._Dirichlet = before
+
+
 def repeated(one: Callable[[], Any], count: int, size: int, slow: int) -> dict[str, np.ndarray]:
     """Results of `one`, stacked: `count` of them in blocks, or `slow` one by one where they cannot be batched."""
     blocks = []
     try:
-        with batched_draws():
+        with drawn_side_by_side():
             for first in range(0, count, size):
                 some = torch.zeros(min(size, count - first))
                 blocks.append(torch.func.vmap(lambda _: one(), randomness="different")(some))
