@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import fit_plots, plots, posterior_plots
-from .diagnostics.fit_verdict import BAD_K, GOOD_K, RHAT, FitVerdict
+from .diagnostics.fit_verdict import BAD_K, GOOD_K, RHAT, TIGHT, FitVerdict
 from .diagnostics.posterior import Posterior
 from .files import strict
 from .numbers import finite, number, percent
@@ -24,6 +24,7 @@ _RHAT = ("R-hat compares parts that should be alike: 1 is best. Over restarts: d
          "iterates: the parameters in the last epochs of training; what is right of the line still travels.")  # fmt: skip
 _RANKS = ("The coordinate with the largest R-hat. Left, chains should cross each other again and again. Right, for each chain, "
           "how often it stands low or high among all: flat bars inside the grey band mean that all chains see one law.")  # fmt: skip
+LINES = 10  # of a table
 _KINDS = {"trust": "unbiased", "caution": "inconclusive", "do not use": "biased"}  # classes of colour
 
 
@@ -67,17 +68,26 @@ def fit_page(verdict: FitVerdict, found: Posterior, told: Mapping[str, Any]) -> 
             fit_plots.usage, used.get("kl") or {}, used.get("variances") or {}, _threshold(used))),
     ]  # fmt: skip
     facts = [
-        ("Held-out density", f"{density['name']} {nats(density['value'], ' nats per datum')}" if density else "–"),
-        ("Independent pixels", nats(density.get("baseline"), " nats per datum")),
-        ("Above the ELBO by", nats(density.get("gap"), " nats per datum")),
+        ("Held-out density", _density(density)),
+        ("Independent pixels", f"{nats(density.get('baseline'))} nats per datum: what columns without any link reach"),
+        ("Above the ELBO by", f"{nats(density.get('gap'))} nats per datum: how far q(z | x) is from the posterior, KL(q ‖ p)"),
         ("Global latents", _shared(shared)),
-        ("Latents of rows", _own(own)),
-        ("Leave-one-out log p(x)", f"{number(shared.get('loo'))} nats per datum, {shared.get('loo_rows')} rows"
-         if shared.get("loo") is not None else "–"),
-        ("Skipped steps", number(int(seen["skipped"]))),
+        ("Latents of rows", "–" if found.point else _own(own)),
+        ("Leave-one-out log p(x)", f"{number(shared.get('loo'))} nats per datum, {shared.get('loo_rows')} rows"),
+        ("Skipped steps", number(int(seen["skipped"])) if seen["skipped"] else "–"),
     ]  # fmt: skip
-    facts = [fact for fact in facts if fact[1] != "–"]
+    if abs(finite((density.get("gap") or {}).get("value"))) < TIGHT:
+        facts[2] = ("Above the ELBO by", "0: q(z | x) is the posterior")
+    facts = [fact for fact in facts if not fact[1].startswith("–")]
     return _page(verdict, told, facts, page, _listing(shared))
+
+
+def _density(told: Mapping[str, Any]) -> str:
+    if not told:
+        return "–"
+    what = {"ELBO": ", a lower bound on log p(x) by one sample a row", "log p(x)": ""}.get(
+        told["name"], f", a lower bound on log p(x) by {number(told['num_samples'])} importance samples a row")  # fmt: skip
+    return f"{nats(told['value'])} nats per datum: {told['name']}{what}"
 
 
 def _shared(told: Mapping[str, Any]) -> str:
@@ -96,12 +106,12 @@ def _own(told: Mapping[str, Any]) -> str:
 
 
 def _listing(shared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The table of posterior means, at most 24 of them."""
-    rows = (shared.get("coordinates") or [])[: posterior_plots.MOST]
-    if not rows:
+    """The table of the posterior means that differ most."""
+    every = [row for row in shared.get("coordinates") or [] if row["mean"] is not None]
+    if not every:
         return None
-    left = len(shared["coordinates"]) - len(rows)
-    title = "Global latents" + (f", the first {len(rows)} of {len(rows) + left} coordinates" if left else "")
+    rows = sorted(every, key=lambda row: -abs(row["mean"] - row["raw_mean"]) / max(row["raw_sd"], 1e-300))[:LINES]
+    title = "Global latents" + (f", the {len(rows)} of {len(every)} that change most" if len(every) > len(rows) else "")
     cells = [[(row["name"], ""), *((number(row[key]), "") for key in ("raw_mean", "raw_sd", "mean", "sd"))] for row in rows]
     return {"title": title, "columns": ["coordinate", "mean of q", "sd of q", "corrected mean", "corrected sd"], "rows": cells}
 
@@ -124,10 +134,10 @@ def draws_page(verdict: FitVerdict, samples: Mapping[str, np.ndarray], told: Map
         place, worst = max(known, key=lambda item: item[1]["rhat"])
         flat = np.concatenate([np.reshape(v, (*v.shape[:2], -1)) for v in samples.values()], -1)[..., place]
         drawn = plots.svg(posterior_plots.rank_plots, flat, ranks(flat), worst["name"], finite(worst["ess_bulk"]))
-    shown = sorted(rows, key=lambda row: -(finite(row["rhat"]) if row["rhat"] is not None else 1e9))[: posterior_plots.MOST]
+    shown = sorted(rows, key=lambda row: -(finite(row["rhat"]) if row["rhat"] is not None else 1e9))[:LINES]
     cells = [
         [(row["name"], ""), (number(row["mean"]), f"sd {number(row['sd'])}"),
-         ("–" if row["rhat"] is None else f"{row['rhat']:.3f}", "1.000 is best"),
+         ("–" if row["rhat"] is None else f"{row['rhat']:.3f}", ""),
          *((number(finite(row[key]) / chains), "") for key in ("ess_bulk", "ess_tail"))]
         for row in shown
     ]  # fmt: skip

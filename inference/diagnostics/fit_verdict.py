@@ -27,6 +27,7 @@ SPREAD = 0.15  # |log| of raw over corrected sds: what k = ½ means for a pair
 LOO_K = 0.7  # of leaving one row out
 NOISE = 0.5  # nats, sd of global weights by the draws of local latents, above which k-hat tells of the noise
 RHAT = 1.1  # of restarts and of iterates
+TIGHT = 5e-3  # nats: a gap that is less is rounding, and not told
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def as_density(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
             f"Held-out {told['name']} is not a finite number: training diverged."]  # fmt: skip
     against = "" if math.isnan(base) else f" against {number(base)} for independent pixels"
     gap = interval(told.get("gap"))[0]
-    short = "" if math.isnan(gap) or told["name"] == "ELBO" else f", {number(gap)} above the ELBO"
+    short = f", {number(gap)} above the ELBO" if abs(gap) >= TIGHT and told["name"] != "ELBO" else ""
     text = f"held-out {told['name']} is {number(value)} nats per datum{short}{against}"
     if value < base:
         return 2, text, [f"Held-out {told['name']} is {number(value)} nats, worse than the {number(base)} of independent pixels."]
@@ -174,7 +175,8 @@ def _shared(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
         return 2, clause, [f"k-hat of {_listed(told['sites'])} is {text}, above {BAD_K}: q is too narrow or in the wrong place, "
                            "and no reweighting of its draws mends that."]  # fmt: skip
     if k > GOOD_K:
-        word, reasons = 1, [f"k-hat of {_listed(told['sites'])} is {text}, above {GOOD_K}: q is a rough copy of the posterior."]
+        limit = f"not clearly below {BAD_K}" if k > BAD_K else f"above {GOOD_K}"
+        word, reasons = 1, [f"k-hat of {_listed(told['sites'])} is {text}, {limit}: q is a rough copy of the posterior."]
     if told["shift"] > SHIFT:
         word = 1
         reasons.append(f"The mean of {told['shift_at']} moves by {number(told['shift'])} sds when draws are reweighted: use the "
@@ -197,8 +199,8 @@ def _own(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     told = seen["local"]
     if told is None or seen["point"]:
         return 0, "", []
-    share = f"{percent(told['share_above'])} of rows" if told["share_above"] else "no row"
-    clause = f"{share} (of {told['rows']}) has k-hat above {told['threshold']:.2f}".replace("rows (of", "rows (of")
+    share = f"{percent(told['share_above'])} of {told['rows']} rows" if told["share_above"] else f"none of {told['rows']} rows"
+    clause = f"k-hat is above {told['threshold']:.2f} for {share}"
     if told["share_above"] > OWN_SHARE:
         return 1, clause, [f"q(z | x) is too narrow or misplaced for {share}: k-hat of their latents is above "
                            f"{told['threshold']:.2f}. Take log p(x) from importance samples with care, and codes as rough."]  # fmt: skip
