@@ -150,7 +150,7 @@ def of_guide(
 
 def by_nuts(
     model: Any, columns: int, *, rows: int, replicates: int = 1000, draws: int = 99, thin: int = 5, num_warmup: int = 300,
-    latents: tuple[str, ...] | None = None, seed: int = 0, alpha: float = 1e-6, family: int | None = None,
+    statistic: Callable[[Draws], Draws] | None = None, seed: int = 0, alpha: float = 1e-6, family: int | None = None,
 ) -> Calibration:  # fmt: skip
     """Calibration of NumPyro's NUTS on a model whose every unknown has a prior: one data set and one chain a replicate.
 
@@ -165,21 +165,23 @@ def by_nuts(
         draws: Kept of each chain, every `thin`-th.
         thin: Draws from one kept to the next.
         num_warmup: Steps that adapt and are thrown away.
-        latents: The sites that are ranked; all if left out.
+        statistic: What is ranked, from latents by site (any leading dims, *shape): of a mixture something that no
+            renumbering of its components changes, since a chain need not visit every numbering. All latents if left out.
         seed: Of everything random.
         alpha: See `sbc`.
         family: See `sbc`.
     """
     engine, shared = import_module("inference.calibration._numpyro"), import_module("inference._numpyro")
-    program = as_bound(model, "numpyro", rows).model
+    program, seen = as_bound(model, "numpyro", rows).model, statistic or dict
+
+    def simulate(seed: int) -> tuple[Draws, np.ndarray]:
+        drawn, x = engine.simulate(program, rows, columns, replicates, seed)
+        return seen(drawn), x
+
+    def posterior(x: np.ndarray, seed: int) -> Draws:
+        return seen(engine.nuts(program, x, draws, thin, num_warmup, seed))
+
     with shared.session("float64"):
-        def simulate(seed: int) -> tuple[Draws, np.ndarray]:
-            drawn, x = engine.simulate(program, rows, columns, replicates, seed)
-            return {name: value for name, value in drawn.items() if latents is None or name in latents}, x
-
-        def posterior(x: np.ndarray, seed: int) -> Draws:
-            return engine.nuts(program, x, draws, thin, num_warmup, seed)
-
         return sbc(simulate, posterior, draws=draws, seed=seed, alpha=alpha, family=family)
 
 
