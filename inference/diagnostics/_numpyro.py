@@ -126,7 +126,9 @@ def _observed(params: Any, args: Any, *, model: Any, found: Structure) -> dict[s
     return {s.name: arranged(xp, trace[s.name]["value"], s.layout, (None,) * len(s.layout.dims)) for s in found.observed}
 
 
-def observations(model: Any, params: Mapping[str, np.ndarray], args: tuple[np.ndarray, ...], found: Structure) -> dict[str, Any]:
+def observations(
+    model: Any, params: Mapping[str, np.ndarray], args: tuple[np.ndarray, ...], found: Structure
+) -> dict[str, np.ndarray]:
     """What the model observes, by site, arranged."""
     out = _observed(values(params), tuple(map(array, args)), model=model, found=found)
     return {name: np.asarray(value) for name, value in out.items()}

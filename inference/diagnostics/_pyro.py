@@ -101,7 +101,9 @@ def run(
     return {**nested, **{k: np.stack([d[k] for d in each]) for k, v in each[0].items() if not isinstance(v, dict)}}
 
 
-def observations(model: Any, params: Mapping[str, np.ndarray], args: tuple[np.ndarray, ...], found: Structure) -> dict[str, Any]:
+def observations(
+    model: Any, params: Mapping[str, np.ndarray], args: tuple[np.ndarray, ...], found: Structure
+) -> dict[str, np.ndarray]:
     """What the model observes, by site, arranged."""
     with quiet(params, 0):
         trace = dict(nodes(poutine.trace(model).get_trace(*map(array, args))))

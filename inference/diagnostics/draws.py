@@ -8,7 +8,6 @@ with g the latents that all rows share and zₙ those of a row; either may be ab
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ class FitDraws:
         dims: By site, the names of that shape: plates are called by their name, the rest `<site>_dim_0` and on.
         coords: The indices kept of each dim that is cut, the training rows looked at among them.
         local: The sites in the plate over the data.
-        log_p: Joint density of all latents and rows counted, nats, (chain, draw).
+        log_p: Joint density of all latents and rows counted, factors of the model included, nats, (chain, draw).
         log_q: Density of the latents under the guide, nats, (chain, draw); None of Markov chains.
         elbo: (log p − log q) on the scale of the full data, nats, (chain, draw): rows count `total / counted` fold.
         log_likelihoods: By observed site, log p(xₙ | z), nats, (chain, draw, rows); none of a site without rows.
@@ -90,7 +89,7 @@ class FitDraws:
 
 def draw(
     fit: Any, *, num_draws: int = 500, rows: int | None = 200, seed: int = 0, dtype: str | None = None,
-    device: str | None = None, chunk: int | None = None,
+    device: str | None = None, chunk: int | None = None, prior: bool = True,
 ) -> FitDraws:  # fmt: skip
     """Draw latents from the guide of a fit, a chain for each restart.
 
@@ -102,6 +101,7 @@ def draw(
         dtype: "float32" or "float64"; None takes that of the fit.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
         chunk: (row, draw) pairs held in memory at a time; None suits the device.
+        prior: Draw from the prior too.
 
     Raises:
         InputError: A setting cannot be used, or the fit has no latents to draw.
@@ -112,12 +112,12 @@ def draw(
     best = next((i for i, params in enumerate(chains) if same(params, fit.params)), 0)
     whole = Source(fit.model, fit.engine, fit.data, inputs_of(fit.model), can_subsample(fit.model), chains, best)
     found = dtype or fit.manifest.get("dtype", "float32")
-    return collect(whole, None, num_draws, rows, seed, found, device, chunk)
+    return collect(whole, None, num_draws, rows, seed, found, device, chunk, prior)
 
 
 def redraw(
     found: Any, *, num_draws: int | None = None, rows: int | None = 200, seed: int = 0, dtype: str | None = None,
-    device: str | None = None, chunk: int | None = None,
+    device: str | None = None, chunk: int | None = None, prior: bool = True,
 ) -> FitDraws:  # fmt: skip
     """What the model says of the draws of Markov chains, `mcmc.Draws`; log_q is None.
 
@@ -129,13 +129,14 @@ def redraw(
         dtype: As of `draw`.
         device: As of `draw`.
         chunk: As of `draw`.
+        prior: As of `draw`.
     """
     chains, length = next(iter(found.samples.values())).shape[:2]
     taken = evenly(length, num_draws or length)
     source = Source(found.model, found.engine, found.data, ("x",), False, [{}] * chains, 0)
     samples = [{name: value[i, taken] for name, value in found.samples.items()} for i in range(chains)]
     kind = dtype or found.manifest.get("dtype", "float32")
-    return collect(source, samples, len(taken), rows, seed, kind, device, chunk)
+    return collect(source, samples, len(taken), rows, seed, kind, device, chunk, prior)
 
 
 class Source(NamedTuple):
@@ -153,7 +154,7 @@ class Source(NamedTuple):
 def check_drawable(fit: Any) -> None:
     """Raise `InputError` unless the fit has a density and a guide."""
     if hasattr(fit.model, "energy"):
-        raise InputError(f"{type(fit.model).__name__} is an energy, which has no guide to draw latents from and no log p(x) of a "
+        raise InputError(f"{type(fit.model).__name__} is an energy: it has no guide to draw latents from, and no log p(x) of a "
                          "row without log Z; use to_arviz, which runs its chains, and inference.log_partition.")  # fmt: skip
     if getattr(fit, "bound", None) is None:
         raise InputError(f"{type(fit.model).__name__} has no density and no guide, so nothing can be drawn; fit its "
@@ -161,6 +162,7 @@ def check_drawable(fit: Any) -> None:
 
 
 def same(a: Arrays, b: Arrays) -> bool:
+    """Whether these are the same values by name."""
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
 
 
@@ -180,7 +182,7 @@ def looked_at(source: Source, rows: int | None, draws: int, seed: int) -> tuple[
 
 def collect(
     source: Source, samples: Sequence[Arrays] | None, num_draws: int, rows: int | None, seed: int, dtype: str,
-    device: str | None, chunk: int | None,
+    device: str | None, chunk: int | None, prior: bool,
 ) -> FitDraws:  # fmt: skip
     """Chain by chain: draws from the guide, or the `samples` given."""
     check_settings(seed=seed, dtype=dtype)
@@ -207,7 +209,9 @@ def collect(
         for i, params in enumerate(source.chains):
             given = None if samples is None else samples[i]
             told = whole.chain(params, given, found, cut, blocks, picked, *(int(s) for s in seeds[2 * i : 2 * i + 2]))
-            each.append(told | {"prior": whole.prior(params, found, cut, int(seeds[2 * len(source.chains) + i]))})
+            nothing = {"latents": {}, "predicted": {}}
+            last = int(seeds[2 * len(source.chains) + i])
+            each.append(told | {"prior": whole.prior(params, found, cut, last) if prior else nothing})
         seen = engine.observations(whole.bound(found.num_rows).model, source.chains[0], whole.rows(found), found)
     return assembled(source, found, each, seen, args, looked, cut, picked, total, counts_all, samples is None, notes)
 

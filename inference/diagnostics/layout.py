@@ -89,7 +89,8 @@ def layout(
             dims.append(places[axis])
     squeezed = tuple(full[axis] for axis in axes)
     order = list(range(len(axes))) if row_axis is None else [row_axis, *(i for i in range(len(axes)) if i != row_axis)]
-    return Layout(full, squeezed, row_axis, row_dim, tuple(dims[i] for i in order), tuple(squeezed[i] for i in order), len(batch))
+    names, shape = tuple(dims[i] for i in order), tuple(squeezed[i] for i in order)
+    return Layout(full, squeezed, row_axis, row_dim, names, shape, len(batch))
 
 
 def arranged(xp: Any, value: Any, at: Layout, keep: Sequence[Any]) -> Any:
