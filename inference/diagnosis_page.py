@@ -23,7 +23,7 @@ _MEANS = ("Posterior means, with bars of two sds: under q, and with q's draws re
 _RHAT = ("R-hat compares parts that should be alike: 1 is best. Over restarts: draws of q from different starts. Over "
          "iterates: the parameters in the last epochs of training; what is right of the line still travels.")  # fmt: skip
 _RANKS = ("The coordinate with the largest R-hat. Left, chains should cross each other again and again. Right, for each chain, "
-          "how often it stands low or high among all: flat bars inside the grey band mean that all chains see one law.")  # fmt: skip
+          "how often it stands low or high among all: flat bars in the grey band mean that all see one law.")  # fmt: skip
 LINES = 10  # of a table
 _KINDS = {"trust": "unbiased", "caution": "inconclusive", "do not use": "biased"}  # classes of colour
 

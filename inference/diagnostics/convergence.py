@@ -74,7 +74,12 @@ def rhat(values: np.ndarray, method: str) -> float:
     parts = [values[:, :half], values[:, half : 2 * half]]
     if all((np.ptp(part, axis=1) == 0).all() for part in parts):
         return float("inf")
-    return float(array_stats.rhat(values, chain_axis=0, draw_axis=1, method=method))
+    return scalar(array_stats.rhat(values, chain_axis=0, draw_axis=1, method=method))
+
+
+def scalar(found: Any) -> float:
+    """ArviZ's one number."""
+    return float(np.asarray(found))
 
 
 def chain_rows(samples: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -90,7 +95,7 @@ def chain_rows(samples: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"name": name, "mean": float(one.mean()), "sd": float(one.std()), "rhat": rhat(one, "rank")}
             known = np.isfinite(row["rhat"])
             axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
-            row["ess_bulk"] = float(array_stats.ess(one, method="bulk", **axes)) if known else 0.0
-            row["ess_tail"] = float(array_stats.ess(one, method="tail", prob=(0.05, 0.95), **axes)) if known else 0.0
+            row["ess_bulk"] = scalar(array_stats.ess(one, method="bulk", **axes)) if known else 0.0
+            row["ess_tail"] = scalar(array_stats.ess(one, method="tail", prob=(0.05, 0.95), **axes)) if known else 0.0
             out.append(row)
     return out

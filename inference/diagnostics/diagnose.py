@@ -160,9 +160,9 @@ def opened(run: Path, data_dir: str | None) -> tuple[Any, Any]:
 
 def to_file(found: Any, run: Path) -> None:
     """posterior.nc, which ArviZ reads."""
-    from .fit_tree import to_arviz  # pyright: ignore[reportMissingImports]
+    from .fit_tree import save, to_arviz
 
-    to_arviz(found).to_netcdf(run / "posterior.nc")
+    save(to_arviz(found), run / "posterior.nc")
 
 
 def kept_draws(run: Path, told: Mapping[str, Any], samples: Any, model: Any, data: Any) -> Any:
@@ -177,8 +177,8 @@ def kept_draws(run: Path, told: Mapping[str, Any], samples: Any, model: Any, dat
     if model is None or not file.is_file():
         raise InputError(f"{run} does not keep which transitions diverged; fit again with --out.")
     stats = load_params(file)
-    return Draws(samples, stats["diverging"], stats["acceptance"], float(told.get("seconds") or 0), dict(told.get("manifest") or {}),
-                 model=model, engine=str(told.get("engine")), data=data)  # type: ignore[call-arg]  # fmt: skip
+    seconds, about = float(told.get("seconds") or 0), dict(told.get("manifest") or {})
+    return Draws(samples, stats["diverging"], stats["acceptance"], seconds, about, model, str(told.get("engine")), data)
 
 
 def told_of(judged: Any, run: Path, told: Mapping[str, Any], engine: str, seed: int) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def as_density(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     short = f", {number(gap)} above the ELBO" if abs(gap) >= TIGHT and told["name"] != "ELBO" else ""
     text = f"held-out {told['name']} is {number(value)} nats per datum{short}{against}"
     if value < base:
-        return 2, text, [f"Held-out {told['name']} is {number(value)} nats, worse than the {number(base)} of independent pixels."]
+        worse = f"worse than the {number(base)} of independent pixels"
+        return 2, text, [f"Held-out {told['name']} is {number(value)} nats, {worse}."]
     if low < base:
         return 1, text, [f"The interval of held-out {told['name']} reaches down to {number(low)}, below independent pixels."]
     return 0, text, []
@@ -162,8 +163,8 @@ def _shared(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     if told is None:
         return 0, "", []
     if not told["finite"]:
-        return 2, "weights of the global latents are not finite", [
-            f"log p − log q of {_listed(told['sites'])} is not finite for some draws: q reaches where p is zero or undefined."]  # fmt: skip
+        why = f"log p − log q of {_listed(told['sites'])} is not finite for some draws: q reaches where p is zero or undefined."
+        return 2, "weights of the global latents are not finite", [why]
     if told["noise"] > NOISE:
         return 1, "k-hat of the global latents cannot be told", [
             f"The draws of local latents put {number(told['noise'])} nats of noise on the weights of the global ones: k-hat "
@@ -172,15 +173,15 @@ def _shared(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     text = f"{_k(k)} ± {error:.2f}" if math.isfinite(k) else "infinite"
     clause = f"k-hat of the global latents is {text}"
     if not k <= BAD_K + error:
-        return 2, clause, [f"k-hat of {_listed(told['sites'])} is {text}, above {BAD_K}: q is too narrow or in the wrong place, "
-                           "and no reweighting of its draws mends that."]  # fmt: skip
+        why = "q is too narrow or in the wrong place, and no reweighting of its draws mends that"
+        return 2, clause, [f"k-hat of {_listed(told['sites'])} is {text}, above {BAD_K}: {why}."]
     if k > GOOD_K:
         limit = f"not clearly below {BAD_K}" if k > BAD_K else f"above {GOOD_K}"
         word, reasons = 1, [f"k-hat of {_listed(told['sites'])} is {text}, {limit}: q is a rough copy of the posterior."]
     if told["shift"] > SHIFT:
         word = 1
-        reasons.append(f"The mean of {told['shift_at']} moves by {number(told['shift'])} sds when draws are reweighted: use the "
-                       "corrected means.")  # fmt: skip
+        moved = f"The mean of {told['shift_at']} moves by {number(told['shift'])} sds"
+        reasons.append(f"{moved} when draws are reweighted: use the corrected means.")
     if told["spread"] > SPREAD:
         row = next(row for row in told["coordinates"] if row["name"] == told["spread_at"])
         ratio = row["raw_sd"] / row["sd"] if row["sd"] else math.inf
@@ -202,8 +203,8 @@ def _own(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     share = f"{percent(told['share_above'])} of {told['rows']} rows" if told["share_above"] else f"none of {told['rows']} rows"
     clause = f"k-hat is above {told['threshold']:.2f} for {share}"
     if told["share_above"] > OWN_SHARE:
-        return 1, clause, [f"q(z | x) is too narrow or misplaced for {share}: k-hat of their latents is above "
-                           f"{told['threshold']:.2f}. Take log p(x) from importance samples with care, and codes as rough."]  # fmt: skip
+        why = f"k-hat of their latents is above {told['threshold']:.2f}; take codes as rough, and log p(x) from many samples"
+        return 1, clause, [f"q(z | x) is too narrow or misplaced for {share}: {why}."]
     return 0, clause, []
 
 
@@ -214,8 +215,8 @@ def _settled(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
         r = seen["restarts"]["rhat"]
         clauses.append(f"R-hat over restarts is {_r(r)}")
         if r > RHAT:
-            reasons.append(f"R-hat of {seen['restarts']['at']} over restarts is {_r(r)}, above {RHAT}: other starts end in other "
-                           "approximations (renumbered components count as others).")  # fmt: skip
+            reasons.append(f"R-hat of {seen['restarts']['at']} over restarts is {_r(r)}, above {RHAT}: other starts end in "
+                           "other approximations (renumbered components count as others).")  # fmt: skip
     if seen["iterates"] is not None:
         r = seen["iterates"]["rhat"]
         if r > RHAT:
@@ -227,7 +228,8 @@ def _collapsed(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     """Latents that say nothing of the data."""
     units = {site: size for site, size in seen["units"].items() if size}
     dead = [site for site in units if seen["active_units"].get(site) == 0]
-    told = ", ".join(f"{seen['active_units'].get(site, 0)} of {size} units of {site} are active" for site, size in units.items())
+    active = {site: seen["active_units"].get(site, 0) for site in units}
+    told = ", ".join(f"{active[site]} of {size} units of {site} are active" for site, size in units.items())
     return (1 if dead else 0), told, [f"No unit of {site} is active: q(z | x) is the prior for every x (posterior collapse)."
                                       for site in dead]  # fmt: skip
 

@@ -110,10 +110,10 @@ def _affordable(fit: Fit) -> int:
 
 
 def leave_one_out(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """k̂ and log p(xₙ | the other rows), nats, of each row kept: weights p(θ, x) / q(θ) p(xₙ | θ) (Magnusson et al. 2019, eq. 8).
+    """k̂ and log p(xₙ | the other rows), nats, of each row kept, by weights p(θ, x) / q(θ) p(xₙ | θ).
 
     Leaving a row out and correcting q is one reweighting. Plain leave-one-out takes q for the posterior and is calm exactly
-    where q is too narrow to notice.
+    where q is too narrow to notice. Source: Magnusson et al. 2019, eq. 6.
     """
     each = weights.log_likelihood[:LOO_DRAWS].T
     if not each.size:

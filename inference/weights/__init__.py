@@ -87,8 +87,8 @@ def sites(fit: Fit, dtype: str = "float32", device: str | None = None) -> Sites:
     with shared.session(dtype, device):
         found = engine.sites(*as_bound(simplest(fit), fit.engine, len(args[0])), fit.params, args)
     if found.missing:
-        raise InputError(f"latent '{found.missing[0]}' of the model has no site in the guide, so that no draw of all latents has "
-                         "a weight; draw it there, for example from its exact posterior.")  # fmt: skip
+        raise InputError(f"latent '{found.missing[0]}' of the model has no site in the guide, so that draws have no weights; "
+                         f"draw '{found.missing[0]}' there, for example from its exact posterior.")  # fmt: skip
     return found
 
 

@@ -105,7 +105,8 @@ def weigh(
         out = _weigh(block, given, rows, array(kept), model=model, guide=guide, inner=inner)
         blocks.append(jax.tree.map(np.asarray, out))
     shared, log_p, log_q, log_likelihood, noise = jax.tree.map(lambda *v: np.concatenate(v)[:draws], *blocks)
-    return Weights(shared, *(np.asarray(v, np.float64) for v in (log_p, log_q, log_likelihood)), float(np.sqrt(noise.mean())))
+    log_p, log_q, log_likelihood = (np.asarray(v, np.float64) for v in (log_p, log_q, log_likelihood))
+    return Weights(shared, log_p, log_q, log_likelihood, float(np.sqrt(noise.mean())))
 
 
 @partial(jax.jit, static_argnames=("model", "guide"))

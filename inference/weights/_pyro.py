@@ -132,7 +132,8 @@ def weigh(
     with quiet(params, seed):
         out = repeated(one, draws, max(1, PAIRS // (inner * len(args[0]))), SLOW)
     shared = {name.removeprefix("site "): value for name, value in out.items() if name.startswith("site ")}
-    return Weights(shared, *(out[name].astype(np.float64) for name in ("p", "q", "rows")), float(np.sqrt(out["noise"].mean())))
+    log_p, log_q, log_likelihood = (out[name].astype(np.float64) for name in ("p", "q", "rows"))
+    return Weights(shared, log_p, log_q, log_likelihood, float(np.sqrt(out["noise"].mean())))
 
 
 def row_weights(
