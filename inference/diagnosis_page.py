@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import fit_plots, plots, posterior_plots
-from .diagnostics.fit_verdict import BAD_K, GOOD_K, RHAT, TIGHT, FitVerdict
+from .diagnostics.convergence import RHAT
+from .diagnostics.fit_verdict import BAD_K, GOOD_K, TIGHT, FitVerdict
 from .diagnostics.posterior import Posterior
 from .files import strict
 from .numbers import finite, number, percent
@@ -63,7 +64,8 @@ def fit_page(verdict: FitVerdict, found: Posterior, told: Mapping[str, Any]) -> 
         ("Posterior means, raw and corrected", _MEANS, plots.svg(posterior_plots.means, shared.get("coordinates") or [])),
         ("Can rows be left out?", _K + _LOO, plots.svg(posterior_plots.k_hats, {"rows": found.loo_k}, BAD_K)),
         ("Has it come to rest?", _RHAT, plots.svg(
-            posterior_plots.rhats, {name: split.rhat for name, split in settled.items() if split is not None}, RHAT)),
+            posterior_plots.rhats, {name: split.rhat for name, split in settled.items() if split is not None},
+            found.iterates.limit if found.iterates is not None else RHAT)),
         ("Latent dimensions", _used(used), plots.svg(
             fit_plots.usage, used.get("kl") or {}, used.get("variances") or {}, _threshold(used))),
     ]  # fmt: skip

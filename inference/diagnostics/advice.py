@@ -31,7 +31,8 @@ def next_step(seen: Mapping[str, Any], told: Mapping[str, Any], run: str, densit
         return longer if svi else again(told, f"{run}-restarts", {"--restarts": "8"})
     if shared and (posterior == 2 or posterior == 1 and _rough(shared)):
         return by_mcmc(told, f"{run}-mcmc")
-    if svi and (seen["skipped"] or (seen["iterates"] or {}).get("rhat", 0) > 1.1):
+    travels = seen["iterates"] is not None and seen["iterates"]["all_but_few"] > seen["iterates"]["limit"]
+    if svi and (seen["skipped"] or travels):
         return longer
     if own and posterior == 1 and (base.get("num_samples") or 0) < SAMPLES:
         return f"ppl diagnose {where} --samples {SAMPLES}"

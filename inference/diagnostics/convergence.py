@@ -13,17 +13,26 @@ import numpy as np
 
 from .importance import coordinates
 
+RHAT = 1.1  # of restarts and of iterates (Dhaka et al. 2020, section 3.1)
+SHARE = 0.05  # of the parameters may still travel
+
 
 class Split(NamedTuple):
     """R-hat of several coordinates."""
 
     names: tuple[str, ...]
     rhat: np.ndarray
+    limit: float
 
     @property
     def worst(self) -> float:
         """The largest; nan if no coordinate moves."""
         return float(np.nanmax(self.rhat)) if np.isfinite(self.rhat).any() or np.isinf(self.rhat).any() else float("nan")
+
+    @property
+    def all_but_few(self) -> float:
+        """What all but a twentieth do not exceed."""
+        return float(np.quantile(np.where(np.isnan(self.rhat), 1.0, self.rhat), 1 - SHARE, method="lower"))
 
     @property
     def where(self) -> str:
@@ -42,27 +51,44 @@ def restarts_rhat(draws: Sequence[Mapping[str, np.ndarray]]) -> Split | None:
     found = [coordinates(one) for one in draws]
     least = min(len(values) for _, values in found)
     stacked = np.stack([values[:least] for _, values in found])
-    return Split(tuple(found[0][0]), np.array([rhat(stacked[..., i], "rank") for i in range(stacked.shape[-1])]))
+    return Split(tuple(found[0][0]), np.array([rhat(stacked[..., i]) for i in range(stacked.shape[-1])]), RHAT)
 
 
 def iterates_rhat(iterates: np.ndarray | None) -> Split | None:
-    """Split R-hat of the late iterates of each parameter, of every restart alone; the worst restart counts.
+    """√(((n − 1) W / n + B / n) / W) of the halves of each parameter's late iterates, of the restart where it is largest.
 
-    Restarts may rest in different optima; here it is asked whether each has come to rest. None where no window is kept.
+    Restarts may rest in different optima; here it is asked whether each has come to rest. None where no window is kept. What
+    does not move is at rest: 1 (Gelman et al. 2013, section 11.4).
 
     Args:
-        iterates: (restarts, epochs, coordinates).
+        iterates: (epochs, restarts, coordinates).
     """
-    if iterates is None or iterates.ndim != 3 or iterates.shape[1] < 8 or not iterates.shape[2]:
+    if iterates is None or np.ndim(iterates) != 3 or len(iterates) < 8 or not np.size(iterates):
         return None
-    values = np.asarray(iterates, np.float64)
-    each = np.array([[rhat(run[None, :, i], "split") for i in range(values.shape[2])] for run in values])
-    each = np.where(np.isnan(each), -np.inf, each).max(0)
-    return Split(tuple(f"coordinate {i}" for i in range(values.shape[2])), np.where(each == -np.inf, np.nan, each))
+    values, half = np.asarray(iterates, np.float64), len(iterates) // 2
+    halves = np.stack([values[:half], values[-half:]])
+    within, between = halves.var(1, ddof=1).mean(0), halves.mean(1).var(0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.sqrt((half - 1) / half + between / within)
+    found = np.where((within == 0) & (between == 0), 1.0, np.where(np.isfinite(found), found, np.inf)).max(0)
+    return Split(tuple(f"coordinate {i}" for i in range(values.shape[2])), found, limit(half, values.shape[1]))
 
 
-def rhat(values: np.ndarray, method: str) -> float:
-    """R-hat of one number, (chains, draws): nan where nothing moves, infinite where each chain rests at a value of its own."""
+def limit(half: int, restarts: int = 1) -> float:
+    """1.1, or what a twentieth of independent iterates exceed, where their halves are so short that this is more.
+
+    B / W of two normal halves of n is F(1, 2n − 2).
+    """
+    from scipy.stats import f
+
+    return float(max(RHAT, np.sqrt((half - 1) / half + f.isf(SHARE / restarts, 1, 2 * half - 2) / half)))
+
+
+def rhat(values: np.ndarray) -> float:
+    """Rank-normalised R-hat of one number, (chains, draws).
+
+    It is nan where nothing moves, and infinite where each chain rests at a value of its own.
+    """
     from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage]
 
     if not np.isfinite(values).all():
@@ -74,7 +100,7 @@ def rhat(values: np.ndarray, method: str) -> float:
     parts = [values[:, :half], values[:, half : 2 * half]]
     if all((np.ptp(part, axis=1) == 0).all() for part in parts):
         return float("inf")
-    return scalar(array_stats.rhat(values, chain_axis=0, draw_axis=1, method=method))
+    return scalar(array_stats.rhat(values, chain_axis=0, draw_axis=1, method="rank"))
 
 
 def scalar(found: Any) -> float:
@@ -92,7 +118,7 @@ def chain_rows(samples: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         for place in np.ndindex(value.shape[2:]):
             one = value[(..., *place)]
             name = f"{site}[{', '.join(map(str, place))}]" if place else site
-            row: dict[str, Any] = {"name": name, "mean": float(one.mean()), "sd": float(one.std()), "rhat": rhat(one, "rank")}
+            row: dict[str, Any] = {"name": name, "mean": float(one.mean()), "sd": float(one.std()), "rhat": rhat(one)}
             known = np.isfinite(row["rhat"])
             axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
             row["ess_bulk"] = scalar(array_stats.ess(one, method="bulk", **axes)) if known else 0.0

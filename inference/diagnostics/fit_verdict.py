@@ -13,6 +13,7 @@ from ..files import strict
 from ..numbers import finite, interval, number, percent
 from ..svi import Fit
 from .advice import next_step
+from .convergence import RHAT
 from .posterior import Posterior, numbers, posterior
 from .verdict import WORDS, Word
 
@@ -21,12 +22,12 @@ from .verdict import WORDS, Word
 # are 13 % too small. R-hat is Dhaka et al. 2020, section 3.1. The others are the house's own.
 GOOD_K = 0.5  # of global latents, at most, for trust
 BAD_K = 0.7  # of global latents, by its standard error above which they are not to be used
-OWN_SHARE = 0.1  # of rows whose own latents have k-hat above min(1 − 1 / log₁₀ S, 0.7)
+OWN_SHARE = 0.25  # of rows whose own latents have k-hat above min(1 − 1 / log₁₀ S, 0.7): of 1,000 draws it is told to 0.15
 SHIFT = 0.25  # of corrected from raw means, in sds
 SPREAD = 0.15  # |log| of raw over corrected sds: what k = ½ means for a pair
 LOO_K = 0.7  # of leaving one row out
 NOISE = 0.5  # nats, sd of global weights by the draws of local latents, above which k-hat tells of the noise
-RHAT = 1.1  # of restarts and of iterates
+RESTARTS = RHAT  # of draws over restarts, the worst coordinate
 TIGHT = 5e-3  # nats: a gap that is less is rounding, and not told
 
 
@@ -214,13 +215,14 @@ def _settled(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     if seen["restarts"] is not None:
         r = seen["restarts"]["rhat"]
         clauses.append(f"R-hat over restarts is {_r(r)}")
-        if r > RHAT:
-            reasons.append(f"R-hat of {seen['restarts']['at']} over restarts is {_r(r)}, above {RHAT}: other starts end in "
+        if r > RESTARTS:
+            reasons.append(f"R-hat of {seen['restarts']['at']} over restarts is {_r(r)}, above {RESTARTS}: other starts end in "
                            "other approximations (renumbered components count as others).")  # fmt: skip
     if seen["iterates"] is not None:
-        r = seen["iterates"]["rhat"]
-        if r > RHAT:
-            reasons.append(f"R-hat of the last iterates of the parameters is {_r(r)}, above {RHAT}: they still travel.")
+        r, limit = seen["iterates"]["all_but_few"], seen["iterates"]["limit"]
+        if r > limit:
+            reasons.append(f"R-hat of the last iterates is above {limit:.2f} for more than a twentieth of the parameters "
+                           f"(up to {_r(seen['iterates']['rhat'])}): they still travel.")  # fmt: skip
     return (1 if reasons else 0), ", ".join(clauses), reasons
 
 

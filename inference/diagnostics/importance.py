@@ -106,15 +106,20 @@ class Corrected:
     k: float
 
     @property
+    def moves(self) -> np.ndarray:
+        """Which coordinates q spreads at all, beyond rounding; the others neither shift nor spread."""
+        return self.raw_sd > 1e-6 * np.abs(self.raw_mean)
+
+    @property
     def shift(self) -> np.ndarray:
         """|corrected − raw mean| in corrected sds."""
-        return np.abs(self.mean - self.raw_mean) / np.maximum(self.sd, np.finfo(float).tiny)
+        return np.where(self.moves, np.abs(self.mean - self.raw_mean) / np.maximum(self.sd, np.finfo(float).tiny), 0.0)
 
     @property
     def spread(self) -> np.ndarray:
         """|log(raw sd / corrected sd)|: 0.1 is an sd a tenth too small or too large."""
         tiny = np.finfo(float).tiny
-        return np.abs(np.log(np.maximum(self.raw_sd, tiny) / np.maximum(self.sd, tiny)))
+        return np.where(self.moves, np.abs(np.log(np.maximum(self.raw_sd, tiny) / np.maximum(self.sd, tiny))), 0.0)
 
 
 def corrected(draws: Mapping[str, np.ndarray], log_weights: np.ndarray) -> Corrected:

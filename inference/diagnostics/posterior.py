@@ -161,4 +161,7 @@ def _local(found: Posterior) -> dict[str, Any] | None:
 
 
 def _split(found: Split | None) -> dict[str, Any] | None:
-    return None if found is None else {"rhat": found.worst, "at": found.where, "coordinates": len(found.names)}
+    if found is None:
+        return None
+    return {"rhat": found.worst, "at": found.where, "all_but_few": found.all_but_few, "limit": found.limit,
+            "coordinates": len(found.names)}  # fmt: skip
