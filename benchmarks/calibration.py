@@ -91,8 +91,8 @@ def run(quick: bool, budget: float | None) -> dict[str, Any]:
         rows[f"gaussian_mixture.{engine}"] = of_guide(GaussianMixture(2, 3), mixture(), 2, engine=engine, seed=20, **family)
     if not quick:
         rows["normal.nuts"] = by_nuts(UnknownNormal(), 1, rows=8, seed=30, thin=5, **family)
-        bayesian = BayesianGaussianMixture(1, 2, marginal=True, count=0.2, shape=3.0, rate=1.0)
-        rows["bayesian_mixture.nuts"] = by_nuts(bayesian, 1, rows=10, seed=40, thin=10, statistic=ordered, **family)
+        bayesian = BayesianGaussianMixture(1, 2, marginal=True, count=0.5, shape=4.0, rate=2.0)
+        rows["bayesian_mixture.nuts"] = by_nuts(bayesian, 1, rows=10, seed=40, thin=8, statistic=ordered, **family)
     control = of_guide(MeanField(3, 2), analysis(0.9), 3, engine="numpyro", seed=50, **family)
     return {
         "device": "cpu", "alpha": ALPHA, "complete": not quick, "rows": {name: told(found) for name, found in rows.items()},
