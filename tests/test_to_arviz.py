@@ -14,7 +14,7 @@ import pytest
 from scipy import special, stats
 
 from benchmarks.arviz_table import COLUMNS, Location, cells, exact_start, functions
-from inference.diagnostics import draws as module
+from inference.diagnostics import drawing as module
 from inference.diagnostics.draws import draw
 from inference.diagnostics.fit_tree import for_loo, loo, save, to_arviz
 from inference.diagnostics.layout import NUMBERS, Site, Structure, data_plate, evenly, kept, layout
@@ -117,7 +117,7 @@ def test_draws_of_shared_latents_and_of_rows(engine, monkeypatch):
     Means and variances of draws are held to a false-alarm rate of 1e-6 in all: a scale that is off by a fifth is caught.
     """
     monkeypatch.setattr(module, "BLOCK", 2)
-    x, S = np.random.default_rng(2).normal(size=(8, 1)), 1000
+    x, S = np.random.default_rng(2).normal(size=(8, 1)), 500
     found = draw(handed(Hierarchy(), engine, x, {"loc": np.array(0.3)}), num_draws=S, rows=3, **DOUBLE)
     mu = found.latents["mu"]
     assert (found.counted, found.shared, found.local) == (8, {"mu"}, {"z"})
@@ -285,7 +285,7 @@ def left_out(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_leave_one_out_weighs_draws_of_a_wrong_guide_right():
-    """A guide 1.3 times too wide: elpd is within six Monte-Carlo errors (0.03 nats) of the closed form, plain `loo` 2 nats off."""
+    """A guide 1.3 times too wide: elpd within six Monte-Carlo errors (0.03 nats) of the closed form, plain `loo` 2 nats off."""
     import arviz_stats
 
     settings: dict[str, Any] = {"num_draws": 4000, "dtype": "float32", "device": "cpu"}
