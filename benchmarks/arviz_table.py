@@ -28,7 +28,7 @@ from ppl_models.energy import RBM
 from ppl_models.likelihoods import Normal
 
 ENGINES = ("numpyro", "pyro")
-ROWS, COLUMNS, DRAWS = 12, 2, 200
+ROWS, COLUMNS, DRAWS = 12, 2, 100
 KINDS = ("svi-shared", "svi-rows", "em", "nuts", "energy")
 
 

@@ -522,6 +522,14 @@ CLAIMS: tuple[Claim, ...] = (
         valid="complete",
     ),
     Claim(
+        name="arviz-table",
+        benchmark="arviz_table",
+        issue=5,
+        claim="Every kind of fit works with ten functions of ArviZ, or is refused in one sentence of ours.",
+        target={"op": "==", "value": 0},
+        path="failed",
+    ),
+    Claim(
         name="gpu-equals-cpu",
         benchmark="gpu",
         issue=2,

@@ -20,6 +20,7 @@ from .draws import FitDraws, draw, redraw
 GROUPS = ("posterior", "posterior_predictive", "prior", "prior_predictive", "log_likelihood", "sample_stats", "observed_data",
           "constant_data", "parameters")  # fmt: skip
 OF_ENERGY = ("posterior", "sample_stats")
+NO_ROWS = 'leave-one-out needs an observed site that lies along the rows, got none; put the data into plate("data", ...).'
 PARAMETERS = 10_000  # entries of a learned array that goes into the tree
 
 
@@ -184,7 +185,8 @@ def for_loo(found: Any, **settings: Any) -> Any:
     entry of x that of the whole row, which leaves together. Args and errors are those of `loo`.
     """
     tree, corrected = judged(found, settings)
-    name = observed_site(tree, None if "log_likelihood" not in tree.children else next(iter(tree.log_likelihood.data_vars)))
+    if "log_likelihood" not in tree.children:
+        raise InputError(NO_ROWS)
     values = tree.log_likelihood.to_dataset()
     if corrected:
         ratio = tree.sample_stats.log_p - tree.sample_stats.log_q
@@ -216,8 +218,7 @@ def observed_site(tree: Any, name: str | None) -> str:
     """The observed site to judge."""
     sites = list(tree.log_likelihood.data_vars) if "log_likelihood" in tree.children else []
     if not sites:
-        raise InputError("leave-one-out needs an observed site that lies along the rows, got none; put the data into "
-                         'plate("data", ...).')  # fmt: skip
+        raise InputError(NO_ROWS)
     if name is None and len(sites) > 1 or name is not None and name not in sites:
         raise InputError(f"expected var_name among {', '.join(sites)}, got {name!r}; choose one of those.")
     return name or sites[0]
