@@ -232,7 +232,7 @@ def _collapsed(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     dead = [site for site in units if seen["active_units"].get(site) == 0]
     active = {site: seen["active_units"].get(site, 0) for site in units}
     told = ", ".join(f"{active[site]} of {size} units of {site} are active" for site, size in units.items())
-    return (1 if dead else 0), told, [f"No unit of {site} is active: q(z | x) is the prior for every x (posterior collapse)."
+    return (1 if dead else 0), told, [f"No unit of {site} is active: its q is the same for every row (posterior collapse)."
                                       for site in dead]  # fmt: skip
 
 
