@@ -178,15 +178,19 @@ def sample(
 
 @app.command()
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="The directory of a fit of an energy.")],
-    draws: Annotated[int, typer.Option(help="States of each chain that are looked at, two sweeps apart.")] = 500,
-    chains: Annotated[int, typer.Option(help="Chains that go on from those of the run.")] = 8,
+    run: Annotated[Path, typer.Argument(help="The directory of a fit.")],
+    draws: Annotated[int | None, typer.Option(help="Of an energy: states of each chain that are looked at, two sweeps apart: "
+                                              "500. Of a guide: draws of its global latents; as many as are cheap.")] = None,
+    chains: Annotated[int | None, typer.Option(help="Of an energy: chains that go on from those of the run: 8.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Importance samples of log p(x) a row: those of the fit; 5000 are "
+                                                "tight.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Write posterior.nc, which ArviZ reads, into the directory.")] = False,
     seed: Seed = 0, data_dir: DataDir = None, json: Json = False,
 ) -> None:  # fmt: skip
-    """Say whether a trained energy can be relied on, and what to do next; exit 3 if it is not to be used."""
+    """Say whether a fit can be relied on, and what to do next; exit 3 if it is not to be used."""
     from .diagnostics.diagnose import of_run
 
-    told = of_run(run, chains, draws, seed, data_dir)
+    told = of_run(run, chains, draws, seed, data_dir, samples, save)
     if json:
         emit({"command": command(), **told})
     else:

@@ -165,6 +165,7 @@ def draw(
 ) -> dict[str, Any]:
     """Draws by NUTS: summaries of each site, and the draws where a directory is asked for."""
     from .data import describe
+    from .energy_runs import asked
     from .files import save_params
     from .mcmc import mcmc, summary
 
@@ -184,8 +185,18 @@ def draw(
     }  # fmt: skip
     if out:
         out.mkdir(parents=True, exist_ok=True)
+        told["settings"] = {name: str(value) for name, value in vars(declaration).items()}
         save_params(out / "draws.safetensors", found.samples)
+        save_params(out / "stats.safetensors", {"diverging": found.diverging, "acceptance": found.acceptance})
+        write(out / "history.jsonl", "".join(to_json(row, indent=None) + "\n" for row in chain_lines(found)))
         write(out / "results.json", to_json(told))
-        write(out / "run.json", to_json({"command": command(), **found.manifest}))
+        write(out / "run.json", to_json({"command": command(), "source": asked(source), **found.manifest}))
         note(f"written to {out}")
     return told
+
+
+def chain_lines(found: Any) -> list[dict[str, Any]]:
+    """What is known of each chain."""
+    rows = zip(found.acceptance, found.diverging, strict=True)
+    return [{"chain": i, "draws": len(diverging), "acceptance": float(accepted), "diverging": int(diverging.sum())}
+            for i, (accepted, diverging) in enumerate(rows)]  # fmt: skip

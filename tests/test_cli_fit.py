@@ -157,7 +157,14 @@ def test_draws_of_the_posterior_are_summed_up_and_kept(tmp_path):
     assert (draws["precision"] > 0).all()
     assert len(result["acceptance"]) == 4
     assert "25 times in each of 4 chains" in result["verdict_sentence"]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["draws.safetensors", "results.json", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "draws.safetensors", "history.jsonl", "results.json", "run.json", "stats.safetensors"]  # fmt: skip
+    judged = ppl("diagnose", tmp_path / "run", "--json")
+    told = strict(judged.out)
+    assert judged.code == (3 if told["verdict"] == "do not use" else 0)
+    assert (told["chains"], told["draws"], told["diverging"]) == (4, 25, result["diverging"])
+    assert len(told["observables"]) == 10
+    assert (tmp_path / "run" / "diagnosis.html").is_file()
 
 
 def small(tmp_path: Path, engine: str, *args: str | Path) -> Ran:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_models import InputError
+from ppl_models.datasets import Dataset
 from ppl_models.language import check_engine
 
 from ..callables import as_bound
@@ -29,6 +30,9 @@ class Draws:
         acceptance: Mean acceptance probability of each chain, (chain,).
         seconds: Of all chains, warm-up and compilation included.
         manifest: What ran, where and with which versions.
+        model: What was drawn from, a declaration or a `Bound`; None where it is not known, and so are engine and data.
+        engine: "numpyro" or "pyro".
+        data: The `Dataset` whose training rows were conditioned on.
     """
 
     samples: dict[str, np.ndarray]
@@ -36,6 +40,15 @@ class Draws:
     acceptance: np.ndarray
     seconds: float
     manifest: dict[str, Any] = field(default_factory=dict)
+    model: Any = None
+    engine: str = ""
+    data: Dataset | None = None
+
+    def to_arviz(self, **settings: Any) -> Any:
+        """An ArviZ `DataTree` of these draws; `settings` are those of `diagnostics.fit_tree.to_arviz`."""
+        from ..diagnostics.fit_tree import to_arviz
+
+        return to_arviz(self, **settings)
 
 
 class Site(NamedTuple):
@@ -89,7 +102,8 @@ def mcmc(
         samples, diverging, acceptance = sampler.run(program, data.x, num_warmup, num_samples, num_chains, seed)
     seconds = perf_counter() - began
     facts = {"method": "mcmc", "device": place, "dtype": dtype, "versions": shared.VERSIONS}
-    return Draws(samples, diverging, acceptance, seconds, manifest(seed=seed, wall_seconds=seconds, **facts))
+    told = manifest(seed=seed, wall_seconds=seconds, **facts)
+    return Draws(samples, diverging, acceptance, seconds, told, model, engine, data)
 
 
 def check_latents(sites: Mapping[str, Site]) -> None:
