@@ -77,10 +77,9 @@ def found(kind: str, engine: str) -> Any:
 
 
 class Cell(NamedTuple):
-    """A function of ArviZ, and the groups that it reads."""
+    """A function of ArviZ with what it needs."""
 
     call: Callable[[Any, Callable[..., Any]], Any]  # from the fit, and a function from groups to its tree
-    groups: tuple[str, ...] = ("posterior",)
 
 
 def functions() -> dict[str, Cell]:
@@ -88,16 +87,16 @@ def functions() -> dict[str, Cell]:
     import arviz_plots as plots
     import arviz_stats as stats
 
-    def drawn(name: str, *groups: str) -> Cell:
-        return Cell(lambda _, tree: getattr(plots, name)(tree(*groups), backend="matplotlib"), groups)
+    def drawn(name: str, *groups: str, chains: int = 1) -> Cell:
+        return Cell(lambda _, tree: getattr(plots, name)(tree(*groups, chains=chains), backend="matplotlib"))
 
-    def told(name: str) -> Cell:
-        return Cell(lambda _, tree: getattr(stats, name)(tree("posterior")))
+    def told(name: str, chains: int = 1) -> Cell:
+        return Cell(lambda _, tree: getattr(stats, name)(tree("posterior", chains=chains)))
 
     return {
-        "summary": told("summary"), "rhat": told("rhat"), "ess": told("ess"),
+        "summary": told("summary"), "rhat": told("rhat", 2), "ess": told("ess"),
         "loo_approximate_posterior": Cell(lambda fit, _: loo(fit, **settings(fit))),
-        "plot_trace": drawn("plot_trace", "posterior"), "plot_rank": drawn("plot_rank", "posterior"),
+        "plot_trace": drawn("plot_trace", "posterior"), "plot_rank": drawn("plot_rank", "posterior", chains=2),
         "plot_ppc_dist": drawn("plot_ppc_dist", "posterior_predictive", "observed_data"),
         "plot_loo_pit": Cell(lambda fit, _: plots.plot_loo_pit(for_loo(fit, **settings(fit)), backend="matplotlib")),
         "plot_khat": Cell(lambda fit, _: plots.plot_khat(loo(fit, **settings(fit)), backend="matplotlib")),
@@ -110,11 +109,10 @@ def settings(fit: Any) -> dict[str, Any]:
     return {"device": "cpu"} if hasattr(fit, "samples") else {"num_draws": DRAWS, "device": "cpu"}
 
 
-def tree_of(fit: Any, groups: tuple[str, ...]) -> Any:
+def tree_of(fit: Any, groups: tuple[str, ...], chains: int = 1) -> Any:
     """The tree, only with the groups that the function reads."""
-    if hasattr(fit, "chains"):
-        return to_arviz(fit, groups=groups or None, draws=50, device="cpu")
-    return to_arviz(fit, groups=groups or None, rows=None, **settings(fit))
+    wanted = {"draws": 50, "device": "cpu"} if hasattr(fit, "chains") else {"rows": None, **settings(fit)}
+    return to_arviz(fit, groups=groups or None, min_chains=chains, **wanted)
 
 
 def round_trip(tree: Any) -> None:
@@ -138,7 +136,7 @@ def cells(kind: str, engine: str) -> Iterator[dict[str, str]]:
     fit = found(kind, engine)
     for name, cell in functions().items():
         try:
-            cell.call(fit, lambda *groups: tree_of(fit, groups))
+            cell.call(fit, lambda *groups, **chains: tree_of(fit, groups, **chains))
             result = "works"
         except InputError as error:
             result = f"refused: {error}"

@@ -17,7 +17,7 @@ from benchmarks.arviz_table import COLUMNS, Location, cells, exact_start, functi
 from inference.diagnostics import drawing as module
 from inference.diagnostics.draws import draw
 from inference.diagnostics.fit_tree import for_loo, loo, save, to_arviz
-from inference.diagnostics.layout import NUMBERS, Site, Structure, data_plate, evenly, kept, layout
+from inference.diagnostics.layout import NUMBERS, Site, Structure, arranged, by_row, data_plate, evenly, kept, layout
 from inference.em import em
 from inference.mcmc import Draws
 from inference.svi import Fit
@@ -181,6 +181,18 @@ def test_dims_are_named_by_plates_and_rows_come_first():
     assert at((5, 2), (), observed=True).dims == ("data", "z_dim_0")  # rows without a plate
     assert at((5, 2), ()).row_dim is None
     assert data_plate([SimpleNamespace(name="b", size=5), SimpleNamespace(name="a", size=5)], 5) == "a"
+
+
+def test_values_are_arranged_and_densities_summed_by_row():
+    frames = [SimpleNamespace(name="time", dim=-2, size=3), SimpleNamespace(name="data", dim=-1, size=5)]
+    at = layout("z", (3, 5), (2,), frames, "data", 5, False)
+    value = np.arange(30.0).reshape(3, 5, 2)
+    close(arranged(np, value, at, (None, np.array([0, 2]), None)), value.transpose(1, 0, 2)[:, [0, 2]], 0)
+    close(by_row(np, value[..., 0], at), value[..., 0].sum(0), 0)
+    outer = [SimpleNamespace(name="data", dim=-2, size=5)]
+    at = layout("z", (5, 1), (), outer, "data", 5, False)
+    close(arranged(np, np.ones((5, 1)), at, (None,)), np.ones(5), 0)
+    close(by_row(np, np.arange(5.0)[:, None], at), np.arange(5.0), 0)
 
 
 def test_large_sites_are_cut_and_said_to_be():
@@ -350,6 +362,8 @@ def refusals() -> dict[str, tuple[Any, str]]:
         "constants": (lambda: to_arviz(fit, groups=("constant_data",), num_draws=3), "no constant_data"),
         "draws": (lambda: draw(fit, num_draws=0), "num_draws"), "rows": (lambda: draw(fit, rows=2.5), "rows"),  # type: ignore[arg-type]
         "variable": (lambda: loo(fit, var_name="y", num_draws=3), "var_name among x"),
+        "one chain": (lambda: to_arviz(fit, min_chains=2), "got 1; fit with more restarts"),
+        "one chain of NUTS": (lambda: to_arviz(bare, min_chains=2), "larger num_chains"),
         "chains of old": (lambda: to_arviz(bare), "do not hold their model and data"),
     }  # fmt: skip
 
@@ -377,6 +391,7 @@ REFUSED = {
        for name in ("loo_approximate_posterior", "plot_loo_pit", "plot_khat")},
     **{("energy", name): NO_LOG_Z for name in ("loo_approximate_posterior", "plot_loo_pit", "plot_khat")},
     ("energy", "plot_ppc_dist"): "no posterior_predictive",
+    ("em", "rhat"): "at least 2 chains", ("em", "plot_rank"): "at least 2 chains",
 }  # fmt: skip
 
 

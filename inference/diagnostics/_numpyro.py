@@ -52,9 +52,9 @@ def structure(model: Any, guide: Any, params: Mapping[str, np.ndarray], args: tu
             at = layout(name, fn.batch_shape, fn.event_shape, frames, plate, n, observed)
             sites.append(Site(name, observed, at, plate in {f.name for f in frames}, drawable(fn)))
         outside = [name for name, s in sampled(guide_trace) if plate not in {f.name for f in s["cond_indep_stack"]}]
-        lacking = [name for name, _ in sampled(guide_trace) if name not in model_trace]
+        lacking = [name for name in outside if name not in model_trace]
         unknown = [s.name for s in sites if not s.observed and s.name not in guide_trace]
-        found.append(Structure(n, plate, tuple(sites), tuple(lacking), tuple(outside), tuple(unknown)))
+        found.append(Structure(n, plate, tuple(sites), tuple(outside), tuple(lacking), tuple(unknown)))
 
     jax.eval_shape(run, values(params), tuple(map(array, args)))
     return found[0]

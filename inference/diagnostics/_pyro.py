@@ -49,9 +49,9 @@ def structure(model: Any, guide: Any, params: Mapping[str, np.ndarray], args: tu
             inside = plate in {f.name for f in frames_of(site)}
             found.append(Site(name, site["is_observed"], at, inside, drawable(site["fn"])))
     outside = [name for name, s in sites(guide_trace) if plate not in {f.name for f in frames_of(s)}]
-    lacking = [name for name, _ in sites(guide_trace) if name not in model_trace.nodes]
+    lacking = [name for name in outside if name not in model_trace.nodes]
     unknown = [s.name for s in found if not s.observed and s.name not in guide_trace.nodes]
-    return Structure(n, plate, tuple(found), tuple(lacking), tuple(outside), tuple(unknown))
+    return Structure(n, plate, tuple(found), tuple(outside), tuple(lacking), tuple(unknown))
 
 
 def drawable(fn: Any) -> bool:

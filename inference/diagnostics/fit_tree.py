@@ -24,7 +24,7 @@ NO_ROWS = 'leave-one-out needs an observed site that lies along the rows, got no
 PARAMETERS = 10_000  # entries of a learned array that goes into the tree
 
 
-def to_arviz(found: Any, *, groups: Sequence[str] | None = None, **settings: Any) -> Any:
+def to_arviz(found: Any, *, groups: Sequence[str] | None = None, min_chains: int = 1, **settings: Any) -> Any:
     """A `DataTree` for every function of ArviZ; restarts of a fit are chains.
 
     `posterior` holds latents, given the learned parameters, which stand in `parameters`; `log_likelihood` log p(xₙ | z) of
@@ -34,12 +34,15 @@ def to_arviz(found: Any, *, groups: Sequence[str] | None = None, **settings: Any
     Args:
         found: A `Fit` (SVI, EM, coordinate ascent), `mcmc.Draws` or an `EnergyFit`.
         groups: Those wanted; None takes all there are.
+        min_chains: Refuse fewer: 2 where chains are to be compared, as R-hat and rank plots do.
         settings: Those of `draws.draw`, of `draws.redraw` for Markov chains, of `observe` for an energy.
 
     Raises:
-        InputError: A group is unknown or this kind of fit has none, a setting cannot be used, or nothing can be drawn.
+        InputError: A group is unknown or this kind of fit has none, there are too few chains, a setting cannot be used, or
+            nothing can be drawn.
     """
     check_groups(found, groups)
+    check_chains(found, min_chains)
     if is_energy(found):
         tree = found.to_arviz(**settings)
         return tree if groups is None else chosen(tree, groups)
@@ -66,6 +69,17 @@ def check_groups(found: Any, groups: Sequence[str] | None) -> None:
             if group != "log_likelihood":
                 why = f"its tree holds what chains do; ask for {' and '.join(OF_ENERGY)}"
             raise InputError(f"{type(found.model).__name__} is an energy and has no {group}: {why}.")
+
+
+def check_chains(found: Any, fewest: int) -> None:
+    """Raise `InputError` where a fit has fewer restarts, or a sampler fewer chains, than are to be compared."""
+    if is_energy(found):
+        return
+    chains, cure = len(getattr(found, "restart_params", None) or [None]), "fit with more restarts"
+    if hasattr(found, "samples"):
+        chains, cure = len(found.diverging), "draw with a larger num_chains"
+    if chains < fewest:
+        raise InputError(f"expected at least {fewest} chains to compare, got {chains}; {cure}.")
 
 
 def check_kept(found: Any) -> None:
@@ -113,7 +127,9 @@ def tree_of(seen: FitDraws, groups: Sequence[str] | None = None, stats: Mapping[
         dims, first = dimensions(seen, group, kept)
         used = {dim for name in kept for dim in dims[name]}
         coords: dict[Any, Any] = {dim: values for dim, values in seen.coords.items() if dim in used}
-        out[group] = dict_to_dataset(kept, sample_dims=first, dims=dims, coords=coords, check_conventions=False)
+        whole = {name: value for name, value in kept.items() if value.ndim >= len(first)}
+        out[group] = dict_to_dataset(whole, sample_dims=first, dims=dims, coords=coords, check_conventions=False)
+        out[group].update({name: ("chain", value) for name, value in kept.items() if name not in whole})
     if missing := [group for group in groups or () if group not in out]:
         raise InputError(f"this fit has no {missing[0]}: no latent has a prior that can be drawn, no observed site lies along "
                          "the rows, or nothing is learned; leave that group out.")  # fmt: skip
@@ -129,12 +145,10 @@ def dimensions(seen: FitDraws, group: str, values: Mapping[str, np.ndarray]) -> 
         own = {name: list(seen.dims.get(name, ())) for name in values}
         return {n: own[n] or [seen.rows_dim, *numbered(n, v.ndim - 1)] for n, v in values.items()}, []
     if group == "parameters":
-        return {name: numbered(name, value.ndim - 1) for name, value in values.items()}, ["chain"]
+        return {name: ["chain", *numbered(name, value.ndim - 1)] for name, value in values.items()}, []
     if group == "log_likelihood":
         return {name: [seen.rows_dim] for name in values}, ["chain", "draw"]
-    if group == "sample_stats":
-        return {name: [] if value.ndim == 1 else ["draw"] for name, value in values.items()}, ["chain"]
-    return {name: list(seen.dims[name]) for name in values}, ["chain", "draw"]
+    return {name: list(seen.dims.get(name, ())) for name in values}, ["chain", "draw"]
 
 
 def numbered(name: str, count: int) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ELEMENTS = 200  # of a site are kept of each draw and row, evenly spaced
-NUMBERS = 10_000_000  # of a site, a site's density or a prediction are kept in all: 40 MB in single precision
+NUMBERS = 10_000_000  # of a latent, or of a density by row, are kept in all: 40 MB in single precision
+PREDICTED = 2_500_000  # of what is observed and predicted
 
 
 class Layout(NamedTuple):
@@ -41,8 +42,8 @@ class Structure(NamedTuple):
     num_rows: int
     plate: str | None  # that holds the data
     sites: tuple[Site, ...]
-    auxiliary: tuple[str, ...]  # sites of the guide that the model lacks
-    outside: tuple[str, ...]  # sites of the guide that lie outside the data's plate
+    outside: tuple[str, ...]  # sites of the guide that lie outside that plate
+    auxiliary: tuple[str, ...]  # those among them that the model lacks
     unknown: tuple[str, ...]  # latents of the model that the guide lacks
 
     @property
@@ -128,7 +129,8 @@ def kept(found: Structure, rows: int, draws: int) -> tuple[dict[str, np.ndarray]
     notes = []
     for site in found.sites:
         sizes = {d: n for d, n in zip(site.layout.dims, site.layout.shape, strict=True) if d != found.rows}
-        each = max(1, min(ELEMENTS, NUMBERS // max(1, draws * (rows if site.layout.row_axis is not None else 1))))
+        most = PREDICTED if site.observed else NUMBERS
+        each = max(1, min(ELEMENTS, most // max(1, draws * (rows if site.layout.row_axis is not None else 1))))
         before, room = prod(sizes.values()), each
         # Plates of other names are shared by sites: each is cut alike everywhere, before the site's own dims.
         own = {dim for dim in sizes if dim.startswith(f"{site.name}_dim_")}
