@@ -10,6 +10,32 @@ from ppl_models import CATALOGUE, InputError
 from .checkpoint import Checkpoints
 from .checks import check_settings
 from .console import History, Progress, note
+from .files import to_json, write
+from .methods import ENERGY, SVI_ONLY
+from .svi.course import FORGED
+
+#: What the manifest of a fit by svi holds of its settings.
+OPTIONS = {*SVI_ONLY, "restarts", "dtype", "checkpoint_every"}
+
+
+def last(checkpoints: Checkpoints) -> tuple[dict[str, Any], list[str]]:
+    """What the last whole checkpoint says beside its tensors, and what is wrong with later ones, which is told.
+
+    Raises:
+        InputError: None is whole.
+    """
+    wrong = list[str]()
+    for step in reversed(checkpoints.steps()):
+        try:
+            return checkpoints._read(step)[1], wrong
+        except InputError as error:
+            wrong.append(str(error))
+        except FORGED as error:
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            wrong.append(f"checkpoint {step} of {checkpoints.folder} cannot be read ({told}); resume from an earlier one, or "
+                         "fit again.")  # fmt: skip
+        note(f"passed over: {wrong[-1]}")
+    raise InputError(f"no checkpoint in {checkpoints.folder} is whole: {wrong[0]}")
 
 
 def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_versions: bool = False) -> dict[str, Any]:
@@ -38,26 +64,27 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
     if not Checkpoints(run / "checkpoint").steps():
         raise InputError(f"{run} holds no checkpoint to go on from (fits by svi and of energies keep some, and EM, "
                          "coordinate ascent and NUTS run as one program); fit again with --out.")
-    saved = Checkpoints(run / "checkpoint").load()
-    for sentence in saved.damaged:
-        note(f"passed over: {sentence}")
-    about = saved.facts["about"]
+    facts, wrong = last(Checkpoints(run / "checkpoint"))
     try:
-        options, method = about["options"], about["method"]
-        done = sum("layer" not in row for row in saved.facts["history"])  # greedy epochs are counted apart
-        done -= sum(row["epoch"] == 0 for row in saved.facts["history"])  # the state before training
+        about, history = facts["about"], facts["history"]
+        options, method, asked = dict(about["options"]), str(about["method"]), str(about["command"])
+        if method not in ("svi", *ENERGY) or method == "svi" and set(options) != OPTIONS:
+            raise ValueError(f"the settings of {method} are others")
+        done = sum("layer" not in row for row in history)  # greedy epochs are counted apart
+        done -= sum(row["epoch"] == 0 for row in history)  # the state before training
         source = source_of(about["source"], data_dir)
-        total = epochs if epochs is not None else 30 if about["epochs"] is None else about["epochs"]
+        total = epochs if epochs is not None else 30 if about["epochs"] is None else int(about["epochs"])
         every = options["checkpoint_every"]
-    except (KeyError, TypeError) as error:
+        checkpoints = Checkpoints(run / "checkpoint", 10 if every is None else every, {**about, "epochs": total})
+    except FORGED as error:
         raise InputError(f"{run / 'checkpoint'} was not written by `ppl fit` ({error}); resume it from Python.") from None
     if total < done:
         raise InputError(f"expected --epochs to be at least the {done} done, got {total}; ask for more in all.")
     declaration, rows = source.open()
-    checkpoints = Checkpoints(run / "checkpoint", 10 if every is None else every, {**about, "epochs": total})
     note(f"going on after epoch {done} of {total}")
     with Progress(total, rows.card) as progress:
-        shown = [progress, History(run, saved.facts["history"])]
+        ran = list[int]()
+        shown = [progress, History(run, history), lambda row: ran.append(row["epoch"])]
         if method != "svi":
             found = runs.train(source, declaration, rows, method, total, shown, options, checkpoints, True, other_versions)
         else:
@@ -65,7 +92,12 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
             given |= {"engine": source.engine, "device": source.device, "seed": source.seed, "checkpoints": checkpoints,
                       "resume": True, "other_versions": other_versions}  # fmt: skip
             found = trained(source, declaration, rows, method, total, shown, given, run)
+            if more := [sentence for sentence in found.passed_over if sentence not in wrong]:
+                for sentence in more:  # whole, but no state of this training: what came of an earlier one counts
+                    note(f"passed over: {sentence}")
+                write(run / "history.jsonl", "".join(to_json(row, indent=None) + "\n" for row in found.history))
+                done = min([done, *(epoch - 1 for epoch in ran)])
     found.manifest["resumed_after"] = done
     if method != "svi":
-        return told_of_energy(found, source, rows, about["command"], run)
-    return told_of_fit(found, source, method, about["samples"], options, about["command"], run)
+        return told_of_energy(found, source, rows, asked, run)
+    return told_of_fit(found, source, method, about.get("samples"), options, asked, run)
