@@ -12,7 +12,7 @@ from .checks import check_settings
 from .console import History, Progress, note
 from .files import to_json, write
 from .methods import ENERGY, SVI_ONLY
-from .svi.course import FORGED
+from .svi.course import FORGED, reason
 
 #: What the manifest of a fit by svi holds of its settings.
 OPTIONS = {*SVI_ONLY, "restarts", "dtype", "checkpoint_every"}
@@ -31,9 +31,8 @@ def last(checkpoints: Checkpoints) -> tuple[dict[str, Any], list[str]]:
         except InputError as error:
             wrong.append(str(error))
         except FORGED as error:
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            wrong.append(f"checkpoint {step} of {checkpoints.folder} cannot be read ({told}); resume from an earlier one, or "
-                         "fit again.")  # fmt: skip
+            wrong.append(f"checkpoint {step} of {checkpoints.folder} cannot be read ({reason(error)}); resume from an earlier "
+                         "one, or fit again.")  # fmt: skip
         note(f"passed over: {wrong[-1]}")
     raise InputError(f"no checkpoint in {checkpoints.folder} is whole: {wrong[0]}")
 
@@ -77,7 +76,8 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
         every = options["checkpoint_every"]
         checkpoints = Checkpoints(run / "checkpoint", 10 if every is None else every, {**about, "epochs": total})
     except FORGED as error:
-        raise InputError(f"{run / 'checkpoint'} was not written by `ppl fit` ({error}); resume it from Python.") from None
+        told = f"{run / 'checkpoint'} was not written by `ppl fit` ({reason(error)})"
+        raise InputError(f"{told}; resume it from Python.") from None
     if total < done:
         raise InputError(f"expected --epochs to be at least the {done} done, got {total}; ask for more in all.")
     declaration, rows = source.open()

@@ -283,8 +283,9 @@ def epochs(
     runs = [run(seed, own) for seed, own in zip(seeds, init, strict=True)]
     if saved is not None:
         for i, (one, facts) in enumerate(zip(runs, saved[1]["runs"], strict=True)):
+            one.thaw((beneath(f"{i}/good", saved[0]), facts["good"]))
+            one.guard, one.good = guard_of(facts["guard"]), one.freeze()
             one.thaw((beneath(f"{i}/now", saved[0]), facts["now"]))
-            one.guard, one.good = guard_of(facts["guard"]), (beneath(f"{i}/good", saved[0]), facts["good"])
     setup = perf_counter() - began
 
     def freeze() -> Frozen:

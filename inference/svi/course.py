@@ -77,6 +77,8 @@ def resumed(
     for path in checkpoints.folder.iterdir() if checkpoints.folder.is_dir() else ():
         if path.is_dir() and path.stem.isdecimal():
             raise InputError(f"{path} is a directory where a checkpoint's file belongs; remove it, then resume.")
+        if path.name.startswith(".") and path.suffix == ".partial":  # of a process that was killed while it wrote
+            path.unlink(missing_ok=True)
     for step in reversed(checkpoints.steps()):
         try:
             tensors, facts = checkpoints._read(step)
@@ -87,13 +89,17 @@ def resumed(
         except (InputError, NumericalError) as error:
             wrong.append(str(error))
         except FORGED as error:
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            wrong.append(f"checkpoint {step} of {checkpoints.folder} holds no state of this training ({told}); resume from an "
-                         "earlier one, or fit again.")  # fmt: skip
+            wrong.append(f"checkpoint {step} of {checkpoints.folder} holds no state of this training ({reason(error)}); resume "
+                         "from an earlier one, or fit again.")  # fmt: skip
         else:
             course.passed_over = wrong
             return stream, first, course
     raise InputError(wrong[0] if wrong else f"{checkpoints.folder} holds no checkpoint; fit with --out, which keeps some.")
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, in a line."""
+    return f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def restore(
@@ -137,7 +143,8 @@ def check(step: int, state: Mapping[str, np.ndarray], first: Epoch, course: Cour
     if tail.total is not None and [{n: np.shape(v) for n, v in one.items()} for one in tail.total] != shapes:
         raise ValueError("its averages are of other parameters")
     numbers = [row["epoch"] for row in course.history if set(row) >= ROW and row["step"] >= 0 and row["seconds"] >= 0]
-    if numbers != list(range(step + 1)) or len(course.finals) != (restarts if step else 0) or tail.count < 0:
+    whole = len(numbers) == step + 1 and numbers == list(range(len(numbers)))
+    if not whole or len(course.finals) != (restarts if step else 0) or tail.count < 0:
         raise ValueError("its history is not that of so many epochs")
 
 
