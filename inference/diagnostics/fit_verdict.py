@@ -21,7 +21,7 @@ from .verdict import WORDS, Word
 # 0.7. For the best factorised q of a pair of normals, k is the size of their correlation: q is trusted below ½, where its sds
 # are 13 % too small. R-hat is Dhaka et al. 2020, section 3.1. The others are the house's own.
 GOOD_K = 0.5  # of global latents, at most, for trust
-BAD_K = 0.7  # of global latents, by its standard error above which they are not to be used
+BAD_K = 0.7  # of global latents, above which they are not to be used
 OWN_SHARE = 0.25  # of rows whose own latents have k-hat above min(1 − 1 / log₁₀ S, 0.7): of 1,000 draws it is told to 0.15
 SHIFT = 0.25  # of corrected from raw means, in sds
 SPREAD = 0.15  # |log| of raw over corrected sds: what k = ½ means for a pair
@@ -173,12 +173,11 @@ def _shared(seen: Mapping[str, Any]) -> tuple[int, str, list[str]]:
     k, error, reasons, word = told["k_hat"], told["k_hat_error"], [], 0
     text = f"{_k(k)} ± {error:.2f}" if math.isfinite(k) else "infinite"
     clause = f"k-hat of the global latents is {text}"
-    if not k <= BAD_K + error:
+    if not k <= BAD_K:
         why = "q is too narrow or in the wrong place, and no reweighting of its draws mends that"
         return 2, clause, [f"k-hat of {_listed(told['sites'])} is {text}, above {BAD_K}: {why}."]
     if k > GOOD_K:
-        limit = f"not clearly below {BAD_K}" if k > BAD_K else f"above {GOOD_K}"
-        word, reasons = 1, [f"k-hat of {_listed(told['sites'])} is {text}, {limit}: q is a rough copy of the posterior."]
+        word, reasons = 1, [f"k-hat of {_listed(told['sites'])} is {text}, above {GOOD_K}: q is a rough copy of the posterior."]
     if told["shift"] > SHIFT:
         word = 1
         moved = f"The mean of {told['shift_at']} moves by {number(told['shift'])} sds"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_models import InputError
+from ppl_models.binarisation import SEED
 
 from ..callables import as_bound, can_subsample, inputs_of
 from ..svi import Fit
@@ -147,5 +148,8 @@ def row_weights(
 
 
 def rows_of(fit: Fit) -> tuple[np.ndarray, ...]:
-    """All training rows, as the model takes them."""
-    return fit.data.inputs(inputs_of(fit.model), heldout=False)
+    """All training rows, as the model takes them: one fixed draw of those that each step of training draws anew."""
+    x, *others = fit.data.inputs(inputs_of(fit.model), heldout=False)
+    if fit.data.binarisation == "dynamic":
+        x = (np.random.default_rng(SEED).random(x.shape, np.float32) < x).astype(x.dtype)
+    return x, *others
