@@ -362,7 +362,7 @@ def refusals() -> dict[str, tuple[Any, str]]:
         "constants": (lambda: to_arviz(fit, groups=("constant_data",), num_draws=3), "no constant_data"),
         "draws": (lambda: draw(fit, num_draws=0), "num_draws"), "rows": (lambda: draw(fit, rows=2.5), "rows"),  # type: ignore[arg-type]
         "variable": (lambda: loo(fit, var_name="y", num_draws=3), "var_name among x"),
-        "one chain": (lambda: to_arviz(fit, min_chains=2), "got 1; fit with more restarts"),
+        "one chain": (lambda: to_arviz(fit, min_chains=2), "got 1; fit by inference.fit"),
         "one chain of NUTS": (lambda: to_arviz(bare, min_chains=2), "larger num_chains"),
         "chains of old": (lambda: to_arviz(bare), "do not hold their model and data"),
     }  # fmt: skip

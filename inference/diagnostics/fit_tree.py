@@ -75,7 +75,8 @@ def check_chains(found: Any, fewest: int) -> None:
     """Raise `InputError` where a fit has fewer restarts, or a sampler fewer chains, than are to be compared."""
     if is_energy(found):
         return
-    chains, cure = len(getattr(found, "restart_params", None) or [None]), "fit with more restarts"
+    chains = len(getattr(found, "restart_params", None) or [None])
+    cure = "fit by inference.fit, which keeps every restart, with more of them"
     if hasattr(found, "samples"):
         chains, cure = len(found.diverging), "draw with a larger num_chains"
     if chains < fewest:
