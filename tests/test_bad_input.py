@@ -365,7 +365,8 @@ def test_the_good_twin_works(here, tmp_path, capsys, monkeypatch, engine, args):
     assert ran.code == 0, ran
     result = strict(ran.out)
     assert result["heldout_elbo"]["low"] <= result["heldout_elbo"]["value"] <= result["heldout_elbo"]["high"]
-    expected = ["history.jsonl", "params.safetensors", "report.html", "results.json", "run.json"]
+    expected = ["checkpoint", "history.jsonl", "params.safetensors", "report.html", "restarts.safetensors", "results.json",
+                "run.json"]  # fmt: skip
     assert sorted(path.name for path in out.iterdir()) == expected
     assert strict((out / "results.json").read_text()) == result
 
