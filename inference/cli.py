@@ -1,12 +1,13 @@
 """The command line: `ppl list | check | compare | fit | resume | sample | diagnose`.
 
 Exit 0: fine. 2: bad input, one sentence on stderr and nothing written. 3: `diagnose` says not to use a run, or
-`check` finds a model wrong. 4: the computation left the finite numbers.
+`check` finds a model wrong. 4: the computation left the finite numbers, or the disk is full.
 With --json, stdout holds one strict JSON object and everything else goes to stderr.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -248,6 +249,14 @@ def compare(
         echo(results["verdict_sentence"])
 
 
+def again(typed: list[str]) -> str:
+    """How to go on once there is space: a fit that is kept has left its checkpoints."""
+    out = [name.removeprefix("--out=") for flag, name in zip(typed, typed[1:], strict=False)
+           if flag == "--out" or name.startswith("--out=")]  # fmt: skip
+    out = typed[2:3] if typed[1:2] == ["resume"] else out if typed[1:2] == ["fit"] else []
+    return f"`ppl resume {out[-1]}`" if out else "do the same again"
+
+
 def main() -> None:
     """Run the command line; every expected failure is one sentence."""
     try:
@@ -267,6 +276,11 @@ def main() -> None:
         code = 4
     except BrokenPipeError:
         code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        note(f"ppl: the disk is full ({error.strerror}); free some space, then {again(sys.argv)}.")
+        code = 4
     sys.exit(code if isinstance(code, int) else 0)
 
 
