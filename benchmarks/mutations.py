@@ -44,12 +44,12 @@ def trained(engine: str, folder: Path, epochs: int, resume: bool = False) -> Any
 # --- what is done to the folder -----------------------------------------------------------------------------------------
 
 
-def file(folder: Path, ending: str, step: int = LAST) -> Path:
-    """Of a checkpoint, its tensors or its manifest."""
-    return folder / f"{step:08d}{ending}"
+def file(folder: Path, ending: str, step: int | None = None) -> Path:
+    """Of a checkpoint, the last one if no step is given, its tensors or its manifest."""
+    return folder / f"{max(Checkpoints(folder).steps()) if step is None else step:08d}{ending}"
 
 
-def forge(folder: Path, edit: Callable[[dict[str, Any]], Any] = lambda body: None, step: int = LAST) -> None:
+def forge(folder: Path, edit: Callable[[dict[str, Any]], Any] = lambda body: None, step: int | None = None) -> None:
     """Edit the manifest and have every hash agree again."""
     body = json.loads(file(folder, ".json").read_text())
     del body["sha256"]
@@ -186,8 +186,9 @@ def directory(ending: str) -> Change:
     """A directory under a file's name."""
 
     def apply(folder: Path, rng: np.random.Generator) -> None:
-        file(folder, ending).unlink()
-        file(folder, ending).mkdir()
+        path = file(folder, ending)
+        path.unlink()
+        path.mkdir()
 
     return apply
 
@@ -196,10 +197,10 @@ def linked(ending: str, whole: bool) -> Change:
     """To a file outside that holds the same, or to one that does not."""
 
     def apply(folder: Path, rng: np.random.Generator) -> None:
-        outside = folder.parent / f"outside{ending}"
-        outside.write_bytes(file(folder, ending).read_bytes() if whole else b"outside")
-        file(folder, ending).unlink()
-        file(folder, ending).symlink_to(outside)
+        path, outside = file(folder, ending), folder.parent / f"outside{ending}"
+        outside.write_bytes(path.read_bytes() if whole else b"outside")
+        path.unlink()
+        path.symlink_to(outside)
 
     return apply
 
@@ -300,10 +301,10 @@ def outside(folder: Path) -> dict[str, bytes]:
 def measure(engine: str, share: int = 1, mutations: tuple[tuple[str, int, Change], ...] = MUTATIONS) -> list[dict[str, Any]]:
     """A row a mutation; of each family every `share`-th and the first."""
     with tempfile.TemporaryDirectory() as made:
-        base, rows, sound = Path(made) / "base", list[dict[str, Any]](), {}
+        base, rows = Path(made) / "base", list[dict[str, Any]]()
         trained(engine, base, LAST)
-        for step in (BEFORE, LAST):  # epoch 7 from either, for comparison: the same bits, as nothing has been lost
-            sound[step] = trained(engine, Path(shutil.copytree(base, Path(made) / str(step))), 7, resume=True).params
+        whole = trained(engine, Path(made) / "whole", 7).params  # never stopped: what either checkpoint must lead to
+        sound = {BEFORE: whole, LAST: whole}
         for number, (family, count, change) in enumerate(mutations):
             for i in range(0, count, share):
                 place = Path(made) / f"{number}-{i}"
