@@ -176,7 +176,8 @@ def test_injected_faults_end_in_a_stop_that_says_where(engine, fault, tmp_path):
     where = {"data": "x", "rows": "x", "slope": "scale", "level": "x", "draw": "z"}[fault]
     assert (told["ended"], told["site"], told["bad_files"]) == ("stopped", where, 0), told
     assert told["rollbacks"] == (0 if bad else ROLLBACKS)
-    assert told["epoch"] == 1 or not bad
+    # After each return it climbs once more, at half the pace; without returns every epoch from the third on would be dead.
+    assert told["epoch"] == 1 if bad else told["epoch"] >= 8
 
 
 @pytest.mark.parametrize(("engine", "fault"), [("numpyro", "level"), ("pyro", "slope")])
