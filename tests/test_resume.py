@@ -254,7 +254,7 @@ def test_resume_takes_no_setting_back(tmp_path, capsys, monkeypatch):
         (["resume", "rbm"], ["got the model 'rbm'", "ppl fit rbm"]),
         (["resume", "nowhere"], ["no directory"]),
         (["resume", "/"], ["no checkpoint"]),
-        (["fit", "vae", "--checkpoint-every", "2", "--out", "run"], ["--checkpoint-every", "energies"]),
+        (["fit", "pca", "--data", "iris", "--checkpoint-every", "2", "--out", "run"], ["svi and energies, and em"]),
         (["fit", "rbm", "--checkpoint-every", "2"], ["--checkpoint-every", "--out"]),
         (["fit", "rbm", "--checkpoint-every", "0", "--out", "run"], ["every 1 or more", "0"]),
     ],
