@@ -27,7 +27,7 @@ from .command import (
     timeless,
 )
 
-FILES = ["history.jsonl", "params.safetensors", "report.html", "results.json", "run.json"]
+FILES = ["checkpoint", "history.jsonl", "params.safetensors", "report.html", "restarts.safetensors", "results.json", "run.json"]
 
 
 def test_help_is_quick_and_loads_no_engine():
@@ -181,7 +181,7 @@ def test_dynamic_binarisation_draws_anew(engine, tmp_path, capsys, monkeypatch):
 
 
 RUN_AWAY = [("numpyro", "vae", binary), ("numpyro", "factor_analysis", real), ("pyro", "vae", binary),
-            ("pyro", "factor_analysis", real), ("pyro", "gaussian_mixture", real)]  # fmt: skip
+            ("pyro", "factor_analysis", real)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("engine", "model", "make"), RUN_AWAY, ids=[f"{row[0]}-{row[1]}" for row in RUN_AWAY])
@@ -191,7 +191,7 @@ def test_numbers_that_run_away_exit_with_four(engine, model, make, tmp_path, cap
     args += ["--set", "hidden=3", "--set", "latent_dim=2"] if model == "vae" else []
     ran = run(capsys, monkeypatch, *args)
     assert (ran.code, ran.out) == (4, "")
-    card, sentence = ran.err.splitlines()
+    card, *_, sentence = ran.err.splitlines()
     assert card.startswith("x.npy")
     assert_one_sentence(f"{sentence}\n", "lower the learning rate")
 
@@ -199,7 +199,7 @@ def test_numbers_that_run_away_exit_with_four(engine, model, make, tmp_path, cap
 def test_numbers_that_run_away_within_an_epoch_are_named():
     for engine in ENGINES:
         with pytest.raises(NumericalError, match=r"step \d+ of epoch \d+ .*lower the learning rate"):
-            fit(VAE(4, 2, (3,)), from_arrays(binary()), engine=engine, lr=1e30, epochs=3, batch=5)
+            fit(VAE(4, 2, (3,)), from_arrays(binary()), engine=engine, lr=1e30, epochs=40, batch=5)
 
 
 def functions(engine: str, subsamples: bool) -> Bound:
