@@ -60,8 +60,8 @@ def trained(
         names = ("engine", "estimator", "dtype", "bound", "num_particles")
         about = {"source": runs.asked(source), "total": len(rows.x), **{name: given.get(name) for name in names}}
         bundle.save(out / "nonfinite", error.failure, about)
-        raise NumericalError(f"{str(error).rstrip('.')} (kept in {out / 'nonfinite'}, from which inference.svi.bundle.reproduce "
-                             "runs that step again).") from error  # fmt: skip
+        raise NumericalError(f"{str(error).rstrip('.')} (kept in {out / 'nonfinite'}; inference.svi.bundle.reproduce "
+                             "runs it again).") from error  # fmt: skip
 
 
 def told_of_fit(
