@@ -96,6 +96,25 @@ def energies(values: Mapping[str, np.ndarray]) -> Figure | None:
     return figure
 
 
+def rank_panels(figure: Any, ranks: np.ndarray, effective: float) -> None:
+    """Of each chain the histogram of its ranks among all, and the band that flat ones stay in; four chains a row."""
+    chains, draws = ranks.shape
+    bins = 10
+    share = draws / bins
+    wide = 2.58 * np.sqrt(share * (1 - 1 / bins) * max(1.0, chains * draws / max(effective, 1.0)))
+    panels = figure.subplots(-(-chains // 4), min(chains, 4), sharex=True, sharey=True, squeeze=False)
+    for i, panel in enumerate(panels.ravel()):
+        if i >= chains:
+            panel.set_visible(False)
+            continue
+        counts, edges = np.histogram(ranks[i], bins, (0.5, chains * draws + 0.5))
+        panel.axhspan(max(0.0, share - wide), share + wide, color=FAINT, linewidth=0)
+        panel.stairs(counts, edges, color=Look(i).colour if i < 4 else MUTED, fill=True, alpha=0.7)
+        panel.axhline(share, color=INK, linewidth=0.8)
+        panel.set(xticks=[], yticks=[], ylim=(0, max(2 * share, 1.1 * (share + wide))))
+        panel.set_title(f"chain {i + 1}", fontsize=10, color=MUTED)
+
+
 def mixing(values: np.ndarray, ranks: np.ndarray, every: int, effective: float) -> Figure | None:
     """Traces of the energy of a few chains, and of each chain the histogram of its ranks among all (Vehtari et al. 2021).
 
@@ -114,20 +133,7 @@ def mixing(values: np.ndarray, ranks: np.ndarray, every: int, effective: float) 
     for i in range(min(chains, 4)):
         axes.plot(every * np.arange(draws), values[i], color=Look(i).colour, linewidth=0.7)
     axes.set(xlabel="sweeps", ylabel="energy of four chains, nats" if chains > 3 else "energy, nats")
-    bins = 10
-    share = draws / bins
-    wide = 2.58 * np.sqrt(share * (1 - 1 / bins) * max(1.0, chains * draws / max(effective, 1.0)))
-    panels = right.subplots(-(-chains // 4), 4, sharex=True, sharey=True, squeeze=False)
-    for i, panel in enumerate(panels.ravel()):
-        if i >= chains:
-            panel.set_visible(False)
-            continue
-        counts, edges = np.histogram(ranks[i], bins, (0.5, chains * draws + 0.5))
-        panel.axhspan(max(0.0, share - wide), share + wide, color=FAINT, linewidth=0)
-        panel.stairs(counts, edges, color=Look(i).colour if i < 4 else MUTED, fill=True, alpha=0.7)
-        panel.axhline(share, color=INK, linewidth=0.8)
-        panel.set(xticks=[], yticks=[], ylim=(0, max(2 * share, 1.1 * (share + wide))))
-        panel.set_title(f"chain {i + 1}", fontsize=10, color=MUTED)
+    rank_panels(right, ranks, effective)
     right.supxlabel("low energies → high energies", fontsize=12, color=INK)
     return figure
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .fit_plots import rank_panels
 from .numbers import Row
-from .plots import BAD, FAINT, INK, MUTED, Look, canvas
+from .plots import BAD, INK, Look, canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,20 +103,7 @@ def rank_plots(values: np.ndarray, ranks: np.ndarray, name: str, effective: floa
     for i in range(min(chains, 4)):
         axes.plot(values[i], color=Look(i).colour, linewidth=0.6)
     axes.set(xlabel="draw", ylabel=name)
-    bins = 10
-    share = draws / bins
-    wide = 2.58 * np.sqrt(share * (1 - 1 / bins) * max(1.0, chains * draws / max(effective, 1.0)))
-    panels = right.subplots(-(-chains // 4), min(chains, 4), sharex=True, sharey=True, squeeze=False)
-    for i, panel in enumerate(panels.ravel()):
-        if i >= chains:
-            panel.set_visible(False)
-            continue
-        counts, edges = np.histogram(ranks[i], bins, (0.5, chains * draws + 0.5))
-        panel.axhspan(max(0.0, share - wide), share + wide, color=FAINT, linewidth=0)
-        panel.stairs(counts, edges, color=Look(i).colour if i < 4 else MUTED, fill=True, alpha=0.7)
-        panel.axhline(share, color=INK, linewidth=0.8)
-        panel.set(xticks=[], yticks=[], ylim=(0, max(2 * share, 1.1 * (share + wide))))
-        panel.set_title(f"chain {i + 1}", fontsize=10, color=MUTED)
+    rank_panels(right, ranks, effective)
     right.supxlabel("low → high", fontsize=12, color=INK)
     return figure
 

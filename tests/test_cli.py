@@ -11,7 +11,7 @@ import pytest
 from inference.compare import compare
 from inference.files import load_params, save_params
 from inference.svi import fit
-from ppl_models import VAE, Bound, FactorAnalysis, InputError, NumericalError, SigmoidBeliefNet
+from ppl_models import VAE, Bound, FactorAnalysis, GaussianMixture, InputError, NumericalError, SigmoidBeliefNet
 from ppl_models.datasets import from_arrays
 
 from .command import (
@@ -200,6 +200,14 @@ def test_numbers_that_run_away_within_an_epoch_are_named():
     for engine in ENGINES:
         with pytest.raises(NumericalError, match=r"step \d+ of epoch \d+ .*lower the learning rate"):
             fit(VAE(4, 2, (3,)), from_arrays(binary()), engine=engine, lr=1e30, epochs=40, batch=5)
+
+
+def test_one_step_to_infinity_is_taken_back():
+    model, data = GaussianMixture(4), from_arrays(real())
+    found, start = (fit(model, data, engine="pyro", lr=1e30, epochs=epochs) for epochs in (1, 0))
+    assert found.rollbacks == 1
+    for name, value in start.params.items():
+        np.testing.assert_array_equal(found.params[name], value)
 
 
 def functions(engine: str, subsamples: bool) -> Bound:

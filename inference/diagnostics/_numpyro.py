@@ -13,7 +13,8 @@ from jax import lax, random
 from numpyro import handlers
 
 from .._numpyro import array
-from ..evaluate._numpyro import unscored, values
+from ..evaluate._numpyro import values
+from ..weights._numpyro import traced
 from .layout import Site, Structure, arranged, by_row, data_plate, layout
 
 CHUNK = {"cpu": 20_000, "gpu": 2_000_000}  # (row, draw) pairs at a time
@@ -21,14 +22,10 @@ CHUNK = {"cpu": 20_000, "gpu": 2_000_000}  # (row, draw) pairs at a time
 
 def traces(key: Any, model: Any, guide: Any, params: Mapping[str, Any], args: tuple, given: Mapping[str, Any]) -> Any:
     """The model's trace and the guide's (empty without one); latents in `given` have those values."""
-    guide_key, model_key = random.split(key)
     if guide is None:
-        known = handlers.substitute(handlers.seed(model, model_key), data={**params, **given})
+        known = handlers.substitute(handlers.seed(model, random.split(key)[1]), data={**params, **given})
         return handlers.trace(known).get_trace(*args), {}
-    known = handlers.substitute(handlers.seed(unscored(guide), guide_key), data={**params, **given})
-    guide_trace = handlers.trace(known).get_trace(*args)
-    replayed = handlers.substitute(handlers.replay(handlers.seed(model, model_key), guide_trace), data=dict(params))
-    return handlers.trace(replayed).get_trace(*args), guide_trace
+    return traced(model, guide, key, params, args, given)
 
 
 def sampled(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -16,19 +16,17 @@ from pyro.distributions.util import scale_and_mask
 
 from .._pyro import array, nodes
 from ..estimators._pyro import frames_of, sites
-from ..evaluate._pyro import quiet, to_numpy, unscored
+from ..evaluate._pyro import quiet, to_numpy
+from ..weights._pyro import Given, traced
 from .layout import Site, Structure, arranged, by_row, data_plate, layout
 
 
 def traces(model: Any, guide: Any, args: tuple, given: Mapping[str, Any]) -> tuple[Any, Any]:
     """The model's trace and the guide's (empty without one); latents in `given` have those values."""
-    known = poutine.Trace()
-    for name, value in given.items():
-        known.add_node(name, name=name, type="sample", is_observed=False, value=value, infer={})
-    if guide is None:
-        return poutine.trace(poutine.replay(model, trace=known)).get_trace(*args), poutine.Trace()
-    guide_trace = poutine.trace(poutine.replay(unscored(guide), trace=known)).get_trace(*args)
-    return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args), guide_trace
+    if guide is not None:
+        return traced(model, guide, args, given)
+    with Given(given):
+        return poutine.trace(model).get_trace(*args), poutine.Trace()
 
 
 def shapes(site: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..svi.stopping import RHAT, SHARE, split_rhat
 from .importance import coordinates
-
-RHAT = 1.1  # of restarts and of iterates (Dhaka et al. 2020, section 3.1)
-SHARE = 0.05  # of the parameters may still travel
 
 
 class Split(NamedTuple):
@@ -55,7 +53,7 @@ def restarts_rhat(draws: Sequence[Mapping[str, np.ndarray]]) -> Split | None:
 
 
 def iterates_rhat(iterates: np.ndarray | None) -> Split | None:
-    """√(((n − 1) W / n + B / n) / W) of the halves of each parameter's late iterates, of the restart where it is largest.
+    """`split_rhat` of each parameter's late iterates, of the restart where it is largest.
 
     Restarts may rest in different optima; here it is asked whether each has come to rest. None where no window is kept. What
     does not move is at rest: 1 (Gelman et al. 2013, section 11.4).
@@ -66,11 +64,8 @@ def iterates_rhat(iterates: np.ndarray | None) -> Split | None:
     if iterates is None or np.ndim(iterates) != 3 or len(iterates) < 8 or not np.size(iterates):
         return None
     values, half = np.asarray(iterates, np.float64), len(iterates) // 2
-    halves = np.stack([values[:half], values[-half:]])
-    within, between = halves.var(1, ddof=1).mean(0), halves.mean(1).var(0, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.sqrt((half - 1) / half + between / within)
-    found = np.where((within == 0) & (between == 0), 1.0, np.where(np.isfinite(found), found, np.inf)).max(0)
+    each = np.stack([split_rhat(values[:, i]) for i in range(values.shape[1])])
+    found = np.where(np.isfinite(each), each, np.inf).max(0)
     return Split(tuple(f"coordinate {i}" for i in range(values.shape[2])), found, limit(half, values.shape[1]))
 
 

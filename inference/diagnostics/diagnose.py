@@ -146,13 +146,13 @@ def opened(run: Path, data_dir: str | None) -> tuple[Any, Any]:
     Raises:
         InputError: What the directory names cannot be opened.
     """
-    from ..runs import Source
+    from ..runs import source_of
 
     try:
         asked = json.loads((run / "run.json").read_text(encoding="utf-8")).get("source")
         if asked is None:
             return None, None
-        source = Source(**{**asked, "settings": tuple(asked["settings"]), "data_dir": data_dir or asked["data_dir"]})
+        source = source_of(asked, data_dir)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run / 'run.json'} is not that of a fit ({error}); fit again with --out.") from None
     return source.open()

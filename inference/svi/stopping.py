@@ -22,7 +22,7 @@ LONGEST = 400  # iterates kept
 FOLLOWED = 1000  # coordinates, drawn once
 SHARE = 0.05  # of these may stand above the threshold
 RISE = 1.645  # standard errors by which a slope is taken to rise
-RHAT = 1.1
+RHAT = 1.1  # Dhaka et al. 2020, section 3.1
 
 Params = Mapping[str, np.ndarray]
 
