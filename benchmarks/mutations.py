@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from inference.checkpoint import Checkpoints, sha256
-from inference.files import load_params, save_params
+from inference.files import load_params
 from inference.svi import Stop, fit
 from ppl_models import InputError, SigmoidBeliefNet
 from ppl_models.datasets import Dataset, from_arrays
@@ -65,7 +66,7 @@ def tensors(change: Callable[[dict[str, np.ndarray], np.random.Generator], None]
     def apply(folder: Path, rng: np.random.Generator) -> None:
         held = load_params(file(folder, ".safetensors"))
         change(held, rng)
-        save_params(file(folder, ".safetensors"), held)
+        save_file({name: np.ascontiguousarray(value) for name, value in held.items()}, file(folder, ".safetensors"))
         forge(folder)
 
     return apply
@@ -130,7 +131,7 @@ def junk(folder: Path, rng: np.random.Generator) -> None:
 
     def edit(body: dict[str, Any]) -> None:
         here: Any = body["facts"]
-        place: Any = str(rng.choice(["state", "course", "history", "training"]))
+        place: Any = str(rng.choice(sorted(here)))
         while isinstance(here[place], (dict, list)) and here[place] and rng.random() < 0.8:
             here = here[place]
             place = str(rng.choice(sorted(here))) if isinstance(here, dict) else int(rng.integers(len(here)))

@@ -12,11 +12,15 @@ import jax
 import jax.numpy as xp
 import numpy as np
 from jax import random
+from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves_with_path, tree_unflatten
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
+from numpyro.infer.autoguide import AutoGuide
 
 from ppl_models import InputError
 from ppl_models.language import Program
+
+from .identity import check_shapes
 
 VERSIONS = {name: version(name) for name in ("numpyro", "jax", "jaxlib", "optax")}
 
@@ -99,6 +103,13 @@ def coordinates(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Coordin
     return found[0]
 
 
+def set_up(guide: Any, args: tuple, kwargs: Mapping) -> None:
+    """An autoguide learns its sites in its first run, of which a traced one would keep tracers; so that run is had here."""
+    if isinstance(guide, AutoGuide) and getattr(guide, "prototype_trace", None) is None:
+        with handlers.block(), handlers.seed(rng_seed=0):
+            guide(*args, **kwargs)
+
+
 def to_numpy(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in params.items()}
 
@@ -114,3 +125,37 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.nda
 @partial(jax.jit, static_argnames="declaration")
 def _log_evidence(params: Mapping[str, Any], args: tuple, *, declaration: Any) -> Any:
     return handlers.substitute(Program(declaration, "log_evidence", "numpyro"), data=dict(params))(*args)
+
+
+def frozen(carry: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A tree as arrays by path, and of each random key the name of its generator."""
+    tensors, generators = {}, {}
+    for path, leaf in tree_leaves_with_path(carry):
+        name = keystr(path, simple=True, separator="/")
+        if is_key(leaf):
+            generators[name], leaf = str(random.key_impl(leaf)), random.key_data(leaf)
+        tensors[name] = np.asarray(leaf)
+    return tensors, generators
+
+
+def thawed(carry: Any, tensors: Mapping[str, np.ndarray], generators: Mapping[str, Any]) -> Any:
+    """The inverse of `frozen`; `carry` is any tree of the same training.
+
+    Raises:
+        InputError: A tensor is missing or has another shape.
+    """
+    leaves, tree = tree_flatten_with_path(carry)
+    named = {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    shapes = {name: np.shape(random.key_data(leaf) if is_key(leaf) else leaf) for name, leaf in named.items()}
+    check_shapes(tensors, shapes)
+    found = []
+    for name, leaf in named.items():
+        if is_key(leaf):
+            found.append(random.wrap_key_data(xp.asarray(tensors[name]), impl=generators[name]))
+        else:
+            found.append(xp.asarray(tensors[name], dtype=xp.result_type(leaf)))
+    return tree_unflatten(tree, found)
+
+
+def is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and xp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -17,6 +17,8 @@ from torch.distributions import biject_to, constraints
 from ppl_models import InputError
 from ppl_models.language import Program
 
+from .identity import check_shapes
+
 VERSIONS = {"pyro-ppl": version("pyro-ppl"), "torch": version("torch")}
 
 
@@ -127,3 +129,81 @@ def log_evidence(declaration: Any, params: Mapping[str, Any], args: tuple[np.nda
         return None
     with torch.no_grad(), Parameters({n: array(v) for n, v in params.items()}):
         return Program(declaration, "log_evidence", "pyro")(*map(array, args)).double().cpu().numpy()
+
+
+# --- state on disk ----------------------------------------------------------------------------------------------------
+
+
+def optimiser_state(optimiser: Any) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """What a torch optimiser remembers of each parameter, as arrays by `index/entry`, and its settings."""
+    state = optimiser.state_dict()
+    moments = leaves("", {str(index): entries for index, entries in state["state"].items()})
+    return {name: value.detach().cpu().numpy().copy() for name, value in moments.items()}, state["param_groups"]
+
+
+def restore_optimiser(optimiser: Any, moments: Mapping[str, np.ndarray], groups: Any) -> None:
+    """The inverse of `optimiser_state`, for an optimiser of the same parameters."""
+    if isinstance(optimiser, torch.optim.Adam):
+        check_adam(optimiser, moments)
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in moments.items():
+        index, entry = name.split("/", 1)
+        state.setdefault(int(index), {})[entry] = torch.tensor(value)
+    # JSON has no tuples; the optimiser as it stands tells where it has some.
+    settings = []
+    for fresh, kept in zip(optimiser.state_dict()["param_groups"], groups, strict=True):
+        given = {key: tuple(v) if isinstance(fresh.get(key), tuple) else v for key, v in kept.items()}
+        for key, value in given.items():
+            if outline(value) != outline(fresh.get(key)):
+                raise ValueError(f"the optimiser's '{key}' is {value!r}")
+        settings.append({**fresh, **given})
+    optimiser.load_state_dict({"state": state, "param_groups": settings})
+
+
+def outline(value: Any) -> Any:
+    """What kind of setting it is: numbers are alike, and so are tuples of as many."""
+    if isinstance(value, (list, tuple)):
+        return [outline(part) for part in value]
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
+
+
+def check_adam(optimiser: Any, moments: Mapping[str, np.ndarray]) -> None:
+    """Raise unless these are what Adam remembers of such parameters."""
+    leaves = [leaf for group in optimiser.param_groups for leaf in group["params"]]
+    entries: dict[str, set[str]] = {}
+    for name in moments:
+        index, entry = name.split("/", 1)
+        check_shapes(moments, {name: () if entry == "step" else tuple(leaves[int(index)].shape)})
+        entries.setdefault(index, set()).add(entry)
+    if any(found != {"step", "exp_avg", "exp_avg_sq"} for found in entries.values()):
+        raise ValueError("Adam remembers step, exp_avg and exp_avg_sq of each parameter")
+
+
+def beneath(path: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Those whose name begins with `path/`, without it."""
+    return {name[len(path) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{path}/")}
+
+
+def read(path: str, like: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    """What `leaves` took apart, made again of new tensors: those at the start may share memory."""
+    if like is None:
+        return None
+    if isinstance(like, torch.Generator):
+        return like.set_state(torch.tensor(tensors[path]))
+    if isinstance(like, torch.Tensor):
+        return torch.tensor(tensors[path], dtype=like.dtype, device=like.device)
+    parts = {name: read(f"{path}/{name}", part, tensors) for name, part in getattr(like, "_asdict", lambda: like)().items()}
+    return type(like)(**parts)
+
+
+def leaves(path: str, value: Any) -> dict[str, Any]:
+    """Tensors and generators by path, of dictionaries and named tuples of any depth."""
+    if value is None:
+        return {}
+    inner = value._asdict() if hasattr(value, "_asdict") else value
+    if not isinstance(inner, dict):
+        return {path: value}
+    out: dict[str, Any] = {}
+    for name, part in inner.items():
+        out |= leaves(f"{path}/{name}" if path else str(name), part)
+    return out

@@ -10,18 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_models import InputError
+from ppl_models import InputError, NumericalError
 
 from .files import load_params, save_params, to_json, write
 
 FORMAT = 1
+#: What contents that were forged, or are those of other code, raise where they are read.
+FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError, AssertionError)
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, in a line."""
+    return f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Saved(NamedTuple):
@@ -31,6 +38,7 @@ class Saved(NamedTuple):
     tensors: dict[str, np.ndarray]
     facts: dict[str, Any]
     damaged: list[str]
+    value: Any = None  # what `restore` made of it
 
 
 @dataclass(frozen=True)
@@ -71,22 +79,32 @@ class Checkpoints:
         sync(self.folder)
         self._drop(self.steps()[: -self.keep])
 
-    def load(self) -> Saved:
-        """The last step that is whole.
+    def load(self, restore: Callable[[int, dict[str, np.ndarray], dict[str, Any]], Any] | None = None) -> Saved:
+        """The last step that is whole and that `restore(step, tensors, facts)`, if given, can go on from.
 
         Raises:
             InputError: There is none; the sentence says what is wrong with the last one.
         """
-        damaged: list[str] = []
+        damaged, whole = list[str](), False
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.is_dir() and path.stem.isdecimal():
+                raise InputError(f"{path} is a directory where a checkpoint's file belongs; remove it, then resume.")
+            if restore is not None and path.name.startswith(".") and path.suffix == ".partial":
+                path.unlink(missing_ok=True)  # of a process that was killed while it wrote
         for step in reversed(self.steps()):
             try:
                 tensors, facts = self._read(step)
-            except InputError as error:
+                whole = True
+                value = None if restore is None else restore(step, tensors, facts)
+            except (InputError, NumericalError) as error:
                 damaged.append(str(error))
+            except FORGED as error:
+                damaged.append(f"{self._file(step, '.json')} holds no state of this training ({reason(error)}); resume from "
+                               "an earlier one, or fit again.")  # fmt: skip
             else:
-                return Saved(step, tensors, facts, damaged)
+                return Saved(step, tensors, facts, damaged, value)
         if damaged:
-            raise InputError(f"no checkpoint in {self.folder} is whole: {damaged[0]}")
+            raise InputError(damaged[0] if whole else f"no checkpoint in {self.folder} is whole: {damaged[0]}")
         raise InputError(f"{self.folder} holds no checkpoint; fit with --out, which keeps some.")
 
     def clear(self) -> None:
@@ -107,20 +125,20 @@ class Checkpoints:
         again = "resume from an earlier one, or fit again."
         try:
             body = json.loads(manifest.read_text(encoding="utf-8"))
-            told = body.pop("sha256")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            told, facts, about = body.pop("sha256"), {**body["facts"]}, body["about"]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(f"{manifest} cannot be read ({error}); {again}") from None
-        if told != sha256(canonical(body)) or body["step"] != step:
+        if told != sha256(canonical(body)) or body.get("step") != step:
             raise InputError(f"{manifest} is damaged: its SHA-256 is another than it says; {again}")
-        if body["format"] != FORMAT:
-            raise InputError(f"{manifest} has format {body['format']} and this version reads {FORMAT}; use the one it is of.")
+        if body.get("format") != FORMAT:
+            raise InputError(f"{manifest} has format {body.get('format')}; this version reads {FORMAT}: use the one it is of.")
         try:
             found = sha256(file.read_bytes())
         except OSError as error:
             raise InputError(f"{file} cannot be read ({error.strerror}); {again}") from None
-        if found != body["tensors"]:
+        if found != body.get("tensors"):
             raise InputError(f"{file} is damaged: its SHA-256 is another than its manifest says; {again}")
-        return load_params(file), {**body["facts"], "about": body["about"]}
+        return load_params(file), {**facts, "about": about}
 
 
 def check_stopped(out: Path | None, overwrite: bool = False) -> Path | None:

@@ -103,8 +103,8 @@ def fit(
     from .files import check_out
     from .fitting import fit_each, fit_one
     from .methods import bound_of
-    from .runs import Source
     from .settings import sweep
+    from .source import Source
 
     out = check_stopped(check_out(out, overwrite), overwrite)
     source = Source(model, data, engine, tuple(set_ or ()), likelihood, binarise, heldout, data_dir, device, labels, seed)
@@ -134,7 +134,7 @@ def check(
     """Look at a model, its data and an estimator before anything is compiled; exit 3 if the model itself is wrong."""
     from .check.command import of_source
     from .methods import bound_of
-    from .runs import Source
+    from .source import Source
 
     asked = tuple(set_ or ())
     source = Source(model, data, engine, asked, likelihood, binarise, heldout, data_dir, None, labels, seed)
@@ -220,7 +220,7 @@ def compare(
     from .compare import compare as run
     from .files import check_out, to_json, write
     from .methods import bound_of, check_method
-    from .runs import Source
+    from .source import Source
     from .words import table
 
     out = check_out(out, overwrite)

@@ -31,7 +31,7 @@ def prepare(data: Any, model: Any) -> Dataset:
         raise InputError(f"the model takes plain rows, but those of {data.name} are sequences; use a model of sequences, or "
                          "other data.")  # fmt: skip
     check_classes(data, model)
-    likelihood = getattr(model, "likelihood", None)
+    likelihood = likelihood_of(model)
     for part, x in enumerate((data.x, data.heldout)):
         absent = np.isnan(x)
         if absent.any() and not (missing or isinstance(model, tuple)):
@@ -66,6 +66,12 @@ def _place(data: Dataset, part: int, spots: np.ndarray) -> str:
     return f"{where}, {f'step {step[0]}, ' if step else ''}column {column} (counting from 0) of {data.name}"
 
 
+def likelihood_of(model: Any) -> Any:
+    """The likelihood that a declaration names; None where it names none, though it may have a method of that name."""
+    found = getattr(model, "likelihood", None)
+    return found if hasattr(found, "violation") and hasattr(found, "baseline") else None
+
+
 def describe(data: Dataset) -> dict[str, Any]:
     """What a result says of its data."""
     return {"name": data.name, "card": data.card, "binarisation": data.binarisation, "num_data": len(data.x),
@@ -80,7 +86,7 @@ def baseline(model: Any, data: Dataset) -> Estimate | None:
     """
     if isinstance(model, tuple):
         return None
-    likelihood, x, heldout = getattr(model, "likelihood", Normal("per-dim")), data.x, data.heldout
+    likelihood, x, heldout = likelihood_of(model) or Normal("per-dim"), data.x, data.heldout
     columns: Any = getattr(getattr(model, "given", None), "columns", None)
     if columns is not None:
         target, _ = columns()

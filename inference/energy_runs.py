@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ppl_models import InputError
-from ppl_models.datasets import DATASETS, Dataset
+from ppl_models.datasets import Dataset
 from ppl_models.energy import column_logits, is_gaussian
 
 from . import estimate
@@ -27,6 +27,7 @@ from .log_partition import annealed, directed, exact, summed, unnormalised
 from .log_partition.annealed import kernel
 from .log_partition.exact import enumerated
 from .log_partition.layered import cheaper
+from .source import asked
 
 COUNTABLE = 20  # units whose states are enumerated for log Z
 STEPS, RUNS = 2000, 200  # of annealing
@@ -241,15 +242,6 @@ def store(out: Path, found: EnergyFit, told: Mapping[str, Any], source: Any, see
     write(out / "report.html", page)
     write(out / "results.json", to_json(told))
     write(out / "run.json", to_json({"command": told["command"], "source": asked(source), **found.manifest}))
-
-
-def asked(source: Any) -> dict[str, Any]:
-    """What was asked for, so that the run opens from any directory."""
-    out = {f.name: getattr(source, f.name) for f in fields(source)}
-    for name in ("data", "heldout"):
-        if out[name] is not None and out[name] not in DATASETS:
-            out[name] = str(Path(out[name]).expanduser().resolve())
-    return out
 
 
 def from_run(fit: Any, run: Path) -> EnergyFit:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models import InputError
+from ppl_models import InputError, NumericalError
 
 
 def strict(value: Any) -> Any:
@@ -86,9 +86,19 @@ def check_writable(out: Path) -> None:
 
 
 def save_params(path: Path, params: Mapping[str, np.ndarray]) -> None:
-    """Constrained values by name; either engine reads the file."""
+    """Constrained values by name; either engine reads the file.
+
+    Raises:
+        NumericalError: A value is not finite; what the file held before stays.
+    """
     from safetensors.numpy import save
 
+    for name, value in params.items():
+        bad = np.argwhere(~np.isfinite(value))
+        if len(bad):
+            spot = tuple(map(int, bad[0]))
+            raise NumericalError(f"'{name}' is {np.asarray(value)[spot]} at {spot}, and files hold finite numbers only; lower "
+                                 "the learning rate, or use float64.")  # fmt: skip
     write(path, save({name: np.asarray(value, order="C") for name, value in params.items()}))
 
 

@@ -10,13 +10,13 @@ from ppl_models import InputError, NumericalError
 
 from .console import History, Progress, command, note
 from .files import strict, to_json, write
+from .source import asked
 
 
 def fit_one(
     source: Any, method: str | None, epochs: int | None, samples: int | None, options: dict[str, Any], out: Path | None
 ) -> dict[str, Any]:
     """One fit: its results, and its directory where one is asked for."""
-    from . import runs
     from .checkpoint import Checkpoints
     from .methods import ENERGY, ENERGY_ONLY, check_method, check_options, samples_of
 
@@ -34,7 +34,7 @@ def fit_one(
     options = {name: value for name, value in options.items() if name not in ENERGY_ONLY and name != "checkpoint_every"}
     given = {**options, "engine": source.engine, "device": source.device, "seed": source.seed}
     if out and method == "svi":
-        about = {"command": command(), "source": runs.asked(source), "method": method, "epochs": epochs, "samples": samples,
+        about = {"command": command(), "source": asked(source), "method": method, "epochs": epochs, "samples": samples,
                  "options": {**options, "checkpoint_every": every}}  # fmt: skip
         given["checkpoints"] = Checkpoints(out / "checkpoint", 10 if every is None else every, about)
     with Progress(30 if epochs is None else epochs, rows.card) as progress:
@@ -58,7 +58,7 @@ def trained(
         if out is None:
             raise
         names = ("engine", "estimator", "dtype", "bound", "num_particles")
-        about = {"source": runs.asked(source), "total": len(rows.x), **{name: given.get(name) for name in names}}
+        about = {"source": asked(source), "total": len(rows.x), **{name: given.get(name) for name in names}}
         bundle.save(out / "nonfinite", error.failure, about)
         raise NumericalError(f"{str(error).rstrip('.')} (kept in {out / 'nonfinite'}; inference.svi.bundle.reproduce "
                              "runs it again).") from error  # fmt: skip
@@ -133,7 +133,7 @@ def fit_energy(
     every = options["checkpoint_every"]
     if every is not None and out is None:
         raise InputError("--checkpoint-every needs a directory to keep them in; add --out.")
-    about = {"command": command(), "source": runs.asked(source), "method": method, "epochs": epochs, "options": options}
+    about = {"command": command(), "source": asked(source), "method": method, "epochs": epochs, "options": options}
     checkpoints = None if out is None else Checkpoints(out / "checkpoint", 10 if every is None else every, about)
     layers = len(getattr(declaration, "rbms", ()))
     total = (30 if epochs is None else epochs) * (layers if method == "greedy" else 1) + (options["greedy"] or 0) * layers
@@ -165,7 +165,6 @@ def draw(
 ) -> dict[str, Any]:
     """Draws by NUTS: summaries of each site, and the draws where a directory is asked for."""
     from .data import describe
-    from .energy_runs import asked
     from .files import save_params
     from .mcmc import mcmc, summary
 

@@ -7,34 +7,14 @@ from typing import Any
 
 from ppl_models import CATALOGUE, InputError
 
-from .checkpoint import Checkpoints
+from .checkpoint import FORGED, Checkpoints, reason
 from .checks import check_settings
 from .console import History, Progress, note
 from .files import to_json, write
 from .methods import ENERGY, SVI_ONLY
-from .svi.course import FORGED, reason
 
 #: What the manifest of a fit by svi holds of its settings.
 OPTIONS = {*SVI_ONLY, "restarts", "dtype", "checkpoint_every"}
-
-
-def last(checkpoints: Checkpoints) -> tuple[dict[str, Any], list[str]]:
-    """What the last whole checkpoint says beside its tensors, and what is wrong with later ones, which is told.
-
-    Raises:
-        InputError: None is whole.
-    """
-    wrong = list[str]()
-    for step in reversed(checkpoints.steps()):
-        try:
-            return checkpoints._read(step)[1], wrong
-        except InputError as error:
-            wrong.append(str(error))
-        except FORGED as error:
-            wrong.append(f"checkpoint {step} of {checkpoints.folder} cannot be read ({reason(error)}); resume from an earlier "
-                         "one, or fit again.")  # fmt: skip
-        note(f"passed over: {wrong[-1]}")
-    raise InputError(f"no checkpoint in {checkpoints.folder} is whole: {wrong[0]}")
 
 
 def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_versions: bool = False) -> dict[str, Any]:
@@ -51,7 +31,7 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
     """
     from . import energy_runs as runs
     from .fitting import told_of_energy, told_of_fit, trained
-    from .runs import source_of
+    from .source import source_of
 
     if str(run) in CATALOGUE and not run.exists():
         raise InputError(f"expected the directory of a fit, got the model '{run}'; fit it first: "
@@ -63,7 +43,9 @@ def resume(run: Path, epochs: int | None, data_dir: str | None = None, other_ver
     if not Checkpoints(run / "checkpoint").steps():
         raise InputError(f"{run} holds no checkpoint to go on from (fits by svi and of energies keep some, and EM, "
                          "coordinate ascent and NUTS run as one program); fit again with --out.")
-    facts, wrong = last(Checkpoints(run / "checkpoint"))
+    _, _, facts, wrong, _ = Checkpoints(run / "checkpoint").load()
+    for sentence in wrong:
+        note(f"passed over: {sentence}")
     try:
         about, history = facts["about"], facts["history"]
         options, method, asked = dict(about["options"]), str(about["method"]), str(about["command"])

@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn.datasets import load_iris
 
 from inference import evaluate, fit
-from inference.runs import Source, reopen, results, store
+from inference.runs import reopen, results, store
+from inference.source import Source
 from ppl_models import VAE, FactorAnalysis
 from ppl_models.datasets import from_arrays
 from ppl_models.language import ENGINES

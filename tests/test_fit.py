@@ -9,11 +9,12 @@ import numpyro.distributions as dist
 import pyro
 import pytest
 import torch
+from numpyro.infer.autoguide import AutoNormal
 
 from inference import fit
 from inference.svi import _numpyro as trainer
 from inference.svi import _pyro as eager
-from ppl_models import Bound, FactorAnalysis, InputError, SigmoidBeliefNet, bind
+from ppl_models import Bound, FactorAnalysis, InputError, NumericalError, SigmoidBeliefNet, bind
 from ppl_models.datasets import Dataset, from_arrays
 
 from .command import ENGINES, binary
@@ -270,3 +271,35 @@ def test_the_training_bound_of_factor_analysis_rises(engine):
     assert (np.diff(values) > 0).all()
     assert values[-1] > values[0] + 0.5
     assert [row["step"] for row in found.history] == list(range(41))
+
+
+def test_an_autoguide_that_never_ran_is_set_up_first():
+    """Under a trace its first run would keep tracers."""
+    x = np.random.default_rng(0).normal(3.0, 1.0, (200, 1))
+
+    def model(x):
+        loc = numpyro.sample("loc", dist.Normal(0, 10))
+        with numpyro.plate("data", x.shape[0]):
+            numpyro.sample("x", dist.Normal(loc, 1), obs=x[:, 0])
+
+    found = fit(Bound(model, AutoNormal(model)), from_arrays(x, heldout=x), engine="numpyro", epochs=400, lr=0.05)
+    assert abs(found.params["loc_auto_loc"] - x.mean()) < 0.05
+    assert abs(found.params["loc_auto_scale"] - 200**-0.5) < 0.02
+
+
+def test_a_method_named_likelihood_is_no_likelihood():
+    class Named(FactorAnalysis):
+        def likelihood(self, ppl, z):  # type: ignore[override]
+            """A part of the declaration's own."""
+
+    found = fit(Named(4), correlated(), engine="pyro", epochs=1)
+    assert found.baseline is not None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_heldout_elbo_that_is_nan_at_the_end_is_placed(engine, monkeypatch):
+    """The row, the step and the epoch; parameters alone do not show it."""
+    module = {"numpyro": trainer, "pyro": eager}[engine]
+    monkeypatch.setattr(module, "heldout", lambda *_: np.array([0.0, 1.0, np.nan, np.nan]))
+    with pytest.raises(NumericalError, match=r"step 1 of epoch 1, first at held-out row 2 \(counting"):
+        fit(FACTORS, correlated(), engine=engine, epochs=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import mutations
 from inference.checkpoint import Checkpoints
 from inference.energy_training import EnergyFit, fit_energy
 from inference.kernels import BlockGibbs, Tempering
@@ -217,6 +219,34 @@ def test_other_versions_are_refused_unless_asked_for(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match=r"numpy [\d.]+\).*other_versions=True"):
         fitted(tmp_path, "numpyro", "gibbs", epochs=3, resume=True)
     assert len(fitted(tmp_path, "numpyro", "gibbs", epochs=3, resume=True, other_versions=True).history) == 3
+
+
+def unbounded(held: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    name = mutations.some(held, rng, ("params/", "optimiser/", "chains/"))
+    held[name] = held[name].astype(float) * np.nan
+
+
+@each_engine
+def test_a_forged_state_gives_way_to_the_one_before(engine: str, tmp_path: Path):
+    """Of each family of `benchmarks.mutations` every fifth: the bits of a training left alone, or one sentence."""
+    fitted(tmp_path / "base", engine, "gibbs", epochs=mutations.LAST)
+    total = mutations.LAST + 1
+    whole, ends = fitted(tmp_path / "whole", engine, "gibbs", epochs=total).params, set[str]()
+    for number, (family, count, change) in enumerate(mutations.MUTATIONS):
+        if family == "not finite":
+            change = mutations.tensors(unbounded)
+        for i in range(0, count, 5):
+            folder = Path(shutil.copytree(tmp_path / "base", tmp_path / f"{number}-{i}" / "checkpoint"))
+            change(folder, np.random.default_rng([number, i]))
+            try:
+                found = fitted(folder, engine, "gibbs", epochs=total, resume=True).params
+            except InputError as error:
+                ends.add("refused" if "\n" not in str(error) else f"many lines: {error}")
+                continue
+            ends.add("same")
+            for name, value in whole.items():
+                np.testing.assert_array_equal(found[name], value, err_msg=f"{family} {i}")
+    assert ends == {"refused", "same"}
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

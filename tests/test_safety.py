@@ -272,6 +272,16 @@ def test_converged_iterates_are_averaged_nearer_to_the_optimum(engine):
     assert fit(Means(), rows, engine=engine, epochs=2, stop=Stop(rhat=1.1), **CLIMB).stopped == "epochs"
 
 
+def test_a_rule_that_ended_a_fit_ends_it_again_when_resumed(tmp_path):
+    rows, kept = from_arrays(ROWS[:64], heldout=ROWS[64:]), Checkpoints(tmp_path, 5)
+    first, again = (fit(Means(), rows, engine="numpyro", epochs=400, stop=Stop(patience=3), checkpoints=kept,
+                        resume=resume, **CLIMB) for resume in (False, True))  # fmt: skip
+    assert again.stopped == first.stopped == "patience"
+    assert len(again.history) == len(first.history)
+    np.testing.assert_array_equal(again.params["m"], first.params["m"])
+    assert again.heldout_elbo == first.heldout_elbo
+
+
 @each_engine
 def test_nothing_piles_up(engine):
     """Arrays alive after each epoch and after each fit; one kept a step, or a fit, would be seen."""

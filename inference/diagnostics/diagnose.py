@@ -146,7 +146,7 @@ def opened(run: Path, data_dir: str | None) -> tuple[Any, Any]:
     Raises:
         InputError: What the directory names cannot be opened.
     """
-    from ..runs import source_of
+    from ..source import source_of
 
     try:
         asked = json.loads((run / "run.json").read_text(encoding="utf-8")).get("source")

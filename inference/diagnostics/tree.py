@@ -1,4 +1,4 @@
-"""Observables as an ArviZ tree, and ArviZ's figures of them; the one module that imports ArviZ, when it is called."""
+"""Observables of an energy's chains as an ArviZ tree, and ArviZ's figures of them; ArviZ is loaded when one is asked for."""
 
 from __future__ import annotations
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as xp
-import numpy as np
 import optax
 from jax import lax, random
-from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves_with_path, tree_unflatten
 
+from .._numpyro import frozen, thawed
 from ..kernels import _numpyro as words
 from .objective import Objective, recentred
-from .resume import check_shapes
+
+__all__ = ["epoch", "frozen", "optimiser", "start", "thawed"]
 
 
 class Carry(NamedTuple):
@@ -40,40 +38,6 @@ def adam(lr: float) -> Any:
 
 def start(opt: Any, params: Any, chains: Any, seed: int) -> Carry:
     return Carry(params, opt.init(params), chains, words.seeded(seed))
-
-
-def frozen(carry: Carry) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The carry as arrays by path, and of each random key the name of its generator."""
-    tensors, generators = {}, {}
-    for path, leaf in tree_leaves_with_path(carry):
-        name = keystr(path, simple=True, separator="/")
-        if is_key(leaf):
-            generators[name], leaf = str(random.key_impl(leaf)), random.key_data(leaf)
-        tensors[name] = np.asarray(leaf)
-    return tensors, generators
-
-
-def thawed(carry: Carry, tensors: Mapping[str, np.ndarray], generators: Mapping[str, Any]) -> Carry:
-    """The inverse of `frozen`; `carry` is any one of the same training.
-
-    Raises:
-        InputError: A tensor is missing or has another shape.
-    """
-    leaves, tree = tree_flatten_with_path(carry)
-    named = {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    shapes = {name: np.shape(random.key_data(leaf) if is_key(leaf) else leaf) for name, leaf in named.items()}
-    check_shapes(tensors, shapes)
-    found = []
-    for name, leaf in named.items():
-        if is_key(leaf):
-            found.append(random.wrap_key_data(xp.asarray(tensors[name]), impl=generators[name]))
-        else:
-            found.append(xp.asarray(tensors[name], dtype=xp.result_type(leaf)))
-    return tree_unflatten(tree, found)
-
-
-def is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and xp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 @lru_cache(maxsize=32)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .._pyro import beneath, leaves, optimiser_state, read, restore_optimiser
+from ..identity import check_shapes
 from ..kernels import _pyro as words
 from .objective import Objective, recentred
-from .resume import check_shapes
 
 
 class Carry(NamedTuple):
@@ -34,13 +35,12 @@ def start(opt: Any, params: Any, chains: Any, seed: int) -> Carry:
 
 def frozen(carry: Carry) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The carry as arrays by path, generators as their states, and the optimiser's settings as it tells them."""
-    state = carry.optimiser.state_dict()
-    kept = carry._replace(optimiser=state["state"])
+    moments, groups = optimiser_state(carry.optimiser)
     tensors = {
         name: leaf.get_state().numpy() if isinstance(leaf, torch.Generator) else leaf.detach().cpu().numpy().copy()
-        for name, leaf in leaves("", kept).items()
+        for name, leaf in leaves("", carry._replace(optimiser=None)).items()
     }
-    return tensors, {"param_groups": state["param_groups"]}
+    return tensors | {f"optimiser/{name}": value for name, value in moments.items()}, {"param_groups": groups}
 
 
 @torch.no_grad()
@@ -50,47 +50,13 @@ def thawed(carry: Carry, tensors: Mapping[str, np.ndarray], facts: Mapping[str, 
     Raises:
         InputError: A tensor is missing or has another shape.
     """
-    mine = leaves("", carry._replace(optimiser={}))
+    mine = leaves("", carry._replace(optimiser=None))
     check_shapes(tensors, {n: (v.get_state() if isinstance(v, torch.Generator) else v).shape for n, v in mine.items()})
     for name, value in carry.params.items():  # the optimiser holds these very tensors
         value.copy_(torch.as_tensor(tensors[f"params/{name}"]))
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser/"):
-            _, index, entry = name.split("/", 2)
-            state.setdefault(int(index), {})[entry] = torch.tensor(value)
-    # JSON has no tuples; the optimiser at the start tells where it has some.
-    groups = []
-    for fresh, kept in zip(carry.optimiser.state_dict()["param_groups"], facts["param_groups"], strict=True):
-        groups.append({key: tuple(v) if isinstance(fresh.get(key), tuple) else v for key, v in kept.items()})
-    carry.optimiser.load_state_dict({"state": state, "param_groups": groups})
+    restore_optimiser(carry.optimiser, beneath("optimiser", tensors), facts["param_groups"])
     rng_key, chains = (read(name, getattr(carry, name), tensors) for name in ("rng_key", "chains"))
     return carry._replace(rng_key=rng_key, chains=chains)
-
-
-def read(path: str, like: Any, tensors: Mapping[str, np.ndarray]) -> Any:
-    """What `leaves` took apart, made again of new tensors: those at the start may share memory."""
-    if like is None:
-        return None
-    if isinstance(like, torch.Generator):
-        return like.set_state(torch.tensor(tensors[path]))
-    if isinstance(like, torch.Tensor):
-        return torch.tensor(tensors[path], dtype=like.dtype, device=like.device)
-    parts = {name: read(f"{path}/{name}", part, tensors) for name, part in getattr(like, "_asdict", lambda: like)().items()}
-    return type(like)(**parts)
-
-
-def leaves(path: str, value: Any) -> dict[str, Any]:
-    """Tensors and generators by path, of dictionaries and named tuples of any depth."""
-    if value is None:
-        return {}
-    inner = value._asdict() if hasattr(value, "_asdict") else value
-    if not isinstance(inner, dict):
-        return {path: value}
-    out: dict[str, Any] = {}
-    for name, part in inner.items():
-        out |= leaves(f"{path}/{name}" if path else str(name), part)
-    return out
 
 
 def dense(chains: Any) -> Any:

@@ -13,7 +13,7 @@ from numpyro import handlers
 
 from ppl_models.language import Program
 
-from .._numpyro import Coordinates, array, coordinates
+from .._numpyro import Coordinates, array, coordinates, set_up
 from ..estimators import Spec, evaluations
 from ..estimators._numpyro import EstimatorELBO, make
 from .blocks import Blocks
@@ -27,6 +27,7 @@ class Gradients:
         bound: str = "elbo", num_particles: int = 1,
     ) -> None:  # fmt: skip
         self.elbo, self.args = make(estimator, bound=bound, num_particles=num_particles), jax.tree.map(array, args)
+        set_up(guide, self.args, kwargs)
         self.shape: Coordinates = coordinates(model, guide, self.args, kwargs)
         self.blocks = Blocks.of({name: np.shape(v) for name, v in self.free(params).items()})
         self.evaluations = 1

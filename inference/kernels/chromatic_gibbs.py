@@ -65,7 +65,8 @@ class ChromaticGibbs:
         """The units of each colour that are not clamped."""
         colours = np.array(coloured(self.model.num_units, self.edges) if self.colours is None else self.colours)
         free = ~np.isin(np.arange(self.model.num_units), self.clamp)
-        groups = (np.flatnonzero((colours == colour) & free) for colour in range(colours.max() + 1))
+        # int32, as `BoltzmannMachine.neighbours` are.
+        groups = (np.flatnonzero((colours == colour) & free).astype(np.int32) for colour in range(colours.max() + 1))
         return tuple(group for group in groups if len(group))
 
     def init(self, ppl: Any, rng_key: Any, values: Any) -> State:

@@ -212,12 +212,13 @@ def fit(
             trainer.epochs, *pair, rows, estimator=estimator, num_epochs=epochs, batch=size, lr=lr, seeds=seeds,
             dynamic=data.binarisation == "dynamic", init=values, bound=bound, num_particles=particles, schedule=schedule,
         )  # fmt: skip
-        course, stream, last = Course(), start(), None
+        course, stream, last, scores = Course(), start(), None, None
         if resume and checkpoints is not None:
             stream, last, course = resumed(checkpoints, same, other_versions, start)
+            course.stopped = (course.tail and stopped(rule, course.history, course.tail)) or "epochs"
             if epochs < last.number:
                 raise InputError(f"expected epochs to be at least the {last.number} done, got {epochs}; ask for more.")
-        for last in stream:
+        for last in () if course.stopped != "epochs" else stream:  # a rule that ended it ends it again
             scores = trainer.heldout(last.params[gather(course, last, rule)], *pair, heldout, seed)
             course.history.append(told(course, last, scores))
             reasons = [callback(course.history[-1]) for callback in callbacks]  # every callback sees every row
@@ -235,8 +236,10 @@ def fit(
         if everyone is not last.params:
             scores = trainer.heldout(params, *pair, heldout, seed)
             row = {**row, "heldout_elbo": None if scores is None else estimate.mean(scores)}
-        if row["heldout_elbo"] is not None and np.isnan(row["heldout_elbo"].value):
-            raise NumericalError("the held-out ELBO is nan at the end of training; lower the learning rate, or use float64.")
+        if scores is not None and np.isnan(scores).any():
+            raise NumericalError(f"the held-out ELBO is nan at the end of training, after step {row['step']} of epoch "
+                                 f"{row['epoch']}, first at held-out row {int(np.argmax(np.isnan(scores)))} (counting from 0); "
+                                 "lower the learning rate, look at that row, or use float64.")  # fmt: skip
         exact = shared.log_evidence(model, params, heldout)
         versions = {"device": place, "dtype": dtype, "versions": shared.VERSIONS}
     return Fit(

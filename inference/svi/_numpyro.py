@@ -15,9 +15,8 @@ from jax import lax, random
 from numpyro import handlers
 from numpyro.distributions.distribution import validation_enabled
 
-from .._numpyro import Coordinates, array, coordinates, parameters, to_numpy
+from .._numpyro import Coordinates, array, coordinates, frozen, parameters, set_up, thawed, to_numpy
 from ..checks import check_init
-from ..energy_training._numpyro import frozen, thawed
 from ..estimators import Spec
 from ..estimators._numpyro import EstimatorELBO, elbo_rows, make
 from .epoch import Epoch, Frozen
@@ -145,9 +144,10 @@ def epochs(
     """
     began, data = perf_counter(), tuple(map(array, data))
     elbo, like = make(estimator, bound=bound, num_particles=num_particles), tuple((x.shape, x.dtype) for x in data)
+    example, carries = tuple(x[:batch] for x in data), []
+    set_up(guide, example, {})
     made = trainer(model, guide, elbo, schedule, lr, batch, dynamic, len(seeds), like)
     shape, groups, control, epoch, _ = made
-    example, carries = tuple(x[:batch] for x in data), []
     for seed, values in zip(seeds, init, strict=True):
         given = None if values is None else {name: array(value) for name, value in values.items()}
         if given is not None:

@@ -11,17 +11,15 @@ import numpy as np
 import torch
 from pyro import poutine
 
-from .._pyro import Parameters, array, nodes, parameters, to_numpy
+from .._pyro import Parameters, array, beneath, nodes, optimiser_state, parameters, restore_optimiser, to_numpy
 from ..checks import check_init
-from ..energy_training.resume import check_shapes
 from ..estimators import Spec
 from ..estimators._pyro import EstimatorELBO, elbo_rows, make
+from ..identity import check_shapes
 from .epoch import Epoch, Frozen
 from .finite import is_not_finite
 from .nonfinite import Failure, Guard, NonFinite, first_bad, guard_of, judged
 from .schedule import Schedule
-
-ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def synchronise() -> None:
@@ -147,7 +145,9 @@ class Run:
         for name, leaf in self.leaves.items():  # the optimisers hold these very tensors
             leaf.copy_(torch.as_tensor(tensors[f"leaves/{name}"]))
         for i, (optimiser, groups) in enumerate(zip(self.optimisers, facts["optimisers"], strict=True)):
-            restore_optimiser(optimiser, beneath(f"optimisers/{i}", tensors), groups)
+            # Of its settings, training changes the step size alone.
+            settings = [{"lr": float(kept["lr"])} for kept in groups]
+            restore_optimiser(optimiser, beneath(f"optimisers/{i}", tensors), settings)
         self.control = {
             name: type(pair)(torch.as_tensor(tensors[f"control/{name}/{i}"]).to(v) for i, v in enumerate(pair))
             for name, pair in self.control.items()
@@ -179,35 +179,6 @@ class Run:
         tensors |= {f"control/{name}/{i}": v for name, pair in self.control.items() for i, v in enumerate(pair)}
         return Failure(number, step + 1, restart, order[step].cpu().numpy(), site, what, self.guard.rollbacks,
                        to_numpy({**tensors, "random": kept}), {})  # fmt: skip
-
-
-def optimiser_state(optimiser: Any) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """What Adam remembers of each parameter, as arrays by `index/entry`, and its settings."""
-    state, tensors = optimiser.state_dict(), {}
-    for index, entries in state["state"].items():
-        tensors |= {f"{index}/{name}": value.detach().cpu().numpy().copy() for name, value in entries.items()}
-    return tensors, state["param_groups"]
-
-
-def restore_optimiser(optimiser: Any, moments: Mapping[str, np.ndarray], groups: Any) -> None:
-    """The inverse of `optimiser_state`, for an optimiser of the same parameters."""
-    leaves = [leaf for group in optimiser.param_groups for leaf in group["params"]]
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in moments.items():
-        index, entry = name.split("/", 1)
-        check_shapes(moments, {name: () if entry == "step" else tuple(leaves[int(index)].shape)})
-        state.setdefault(int(index), {})[entry] = torch.tensor(value)
-    if any(set(entries) != ADAM for entries in state.values()):
-        raise ValueError(f"Adam remembers {', '.join(sorted(ADAM))} of each parameter")
-    settings = []  # of them, training changes the step size alone
-    for fresh, kept in zip(optimiser.state_dict()["param_groups"], groups, strict=True):
-        settings.append({**fresh, "lr": float(kept["lr"])})
-    optimiser.load_state_dict({"state": state, "param_groups": settings})
-
-
-def beneath(path: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Those whose name begins with `path/`, without it."""
-    return {name[len(path) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{path}/")}
 
 
 def everything(

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models import InputError, NumericalError
-
 from ..checkpoint import Checkpoints
-from ..energy_training.resume import check_same
 from ..estimate import Estimate
+from ..identity import check_same, check_types
 from .epoch import Epoch, Frozen
 from .stopping import Tail, begun
 
@@ -58,8 +56,6 @@ def save(checkpoints: Checkpoints, same: Mapping[str, Any], epoch: Epoch, course
     checkpoints.save(epoch.number, kept, {"training": same, "state": facts, "history": course.history, "course": told})
 
 
-#: What contents that were forged, or are those of other code, raise where they are read.
-FORGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError, AssertionError)
 ROW = {"epoch", "step", "seconds", *ESTIMATES, "skipped"}  # what a history row tells
 
 
@@ -73,33 +69,18 @@ def resumed(
     Raises:
         InputError: There is no such checkpoint; the sentence says what is wrong with the last one.
     """
-    wrong = list[str]()
-    for path in checkpoints.folder.iterdir() if checkpoints.folder.is_dir() else ():
-        if path.is_dir() and path.stem.isdecimal():
-            raise InputError(f"{path} is a directory where a checkpoint's file belongs; remove it, then resume.")
-        if path.name.startswith(".") and path.suffix == ".partial":  # of a process that was killed while it wrote
-            path.unlink(missing_ok=True)
-    for step in reversed(checkpoints.steps()):
-        try:
-            tensors, facts = checkpoints._read(step)
-            state, course = restore(tensors, facts, same, checkpoints.folder, other_versions)
-            stream = start(saved=state, done=step)
-            first = next(stream)  # thaws the state
-            check(step, state[0], first, course)
-        except (InputError, NumericalError) as error:
-            wrong.append(str(error))
-        except FORGED as error:
-            wrong.append(f"checkpoint {step} of {checkpoints.folder} holds no state of this training ({reason(error)}); resume "
-                         "from an earlier one, or fit again.")  # fmt: skip
-        else:
-            course.passed_over = wrong
-            return stream, first, course
-    raise InputError(wrong[0] if wrong else f"{checkpoints.folder} holds no checkpoint; fit with --out, which keeps some.")
 
+    def gone_on(step: int, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> tuple[Iterator[Epoch], Epoch, Course]:
+        state, course = restore(tensors, facts, same, checkpoints.folder, other_versions)
+        stream = start(saved=state, done=step)
+        first = next(stream)  # thaws the state
+        check(step, state[0], first, course)
+        return stream, first, course
 
-def reason(error: Exception) -> str:
-    """What is wrong, in a line."""
-    return f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [type(error).__name__])[0]
+    saved = checkpoints.load(gone_on)
+    stream, first, course = saved.value
+    course.passed_over = saved.damaged
+    return stream, first, course
 
 
 def restore(
@@ -126,11 +107,8 @@ def restore(
 
 def check(step: int, state: Mapping[str, np.ndarray], first: Epoch, course: Course) -> None:
     """Raise unless the whole of a checkpoint is such as this training writes after that epoch: names, types, shapes, finite."""
-    again, tail = first.freeze()[0], course.tail
-    types = [{name: value.dtype for name, value in tensors.items()} for tensors in (state, again)]
-    if types[0] != types[1]:
-        odd = sorted(name for name in {**types[0], **types[1]} if types[0].get(name) != types[1].get(name))
-        raise ValueError(f"'{odd[0]}' is {types[0].get(odd[0], 'missing')}, not {types[1].get(odd[0], 'there')}")
+    tail = course.tail
+    check_types(state, first.freeze()[0])
     assert tail is not None
     parts = [*first.params, *(tail.total or ()), {"the late iterates": tail.iterates}]
     for name, value in (pair for part in parts for pair in part.items()):
