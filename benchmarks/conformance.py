@@ -1,4 +1,4 @@
-"""Every conformance check on every row of the contract tests' catalogue, on both engines, and on its broken model."""
+"""Every conformance check on every row of the contract tests' catalogues, on both engines, and on its broken model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from benchmarks import record
 
 CODE = """
 import json, numpy as np
-from inference.broken_models import BROKEN, data
+from inference import broken_energies, broken_models
 from inference.conformance import check_model, checks
 from tests.catalogue import CATALOGUE
+from tests.stationary import MODELS, OF_REALS, rows
 told, failures = {"passed": 0, "failed": 0, "skipped": 0}, []
-rows = CATALOGUE[:: 6 if QUICK else 1]
-for row in rows:
-    given = row.data(np.random.default_rng(0))
-    for result in check_model(row.declaration, given if len(given) > 1 else given[0], raises=False):
+given = [(row.id, row.declaration, row.data(np.random.default_rng(0))) for row in CATALOGUE]
+given += [(name, model, (rows(model),)) for name, model in (MODELS | OF_REALS).items()]
+given = given[:: 6 if QUICK else 1]
+for name, model, data in given:
+    for result in check_model(model, data if len(data) > 1 else data[0], raises=False):
         told[result.outcome] += 1
-        failures += [f"{row.id}: {result}"] if result.outcome == "failed" else []
+        failures += [f"{name}: {result}"] if result.outcome == "failed" else []
+every = [(check, broken_models) for check in checks()] + [(check, broken_energies) for check in checks(energy=True)]
 caught = 0
-for check in checks():
-    found = check_model(BROKEN[check.name].model, data(), raises=False)
-    failed = {result.check for result in found if result.outcome == "failed"}
-    caught += failed == {check.name, *BROKEN[check.name].also}
-print(json.dumps({"checks": len(checks()), "declarations": len(rows), **told, "failures": failures,
-                  "caught": caught, "not_caught": len(checks()) - caught}))
+for check, kind in every:
+    broken = kind.BROKEN[check.name]
+    failed = {result.check for result in check_model(broken.model, kind.data(), raises=False) if result.outcome == "failed"}
+    caught += failed == {check.name, *broken.also}
+print(json.dumps({"checks": len(every), "declarations": len(given), **told, "failures": failures,
+                  "caught": caught, "not_caught": len(every) - caught}))
 """
 
 
@@ -39,6 +42,7 @@ def run(quick: bool, budget: float | None) -> dict[str, Any]:
     done = subprocess.run(command, cwd=record.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     paths = [path for name in ("check", "conformance") for path in (record.ROOT / "inference" / name).glob("*.py")]
     own = record.files(*(path.relative_to(record.ROOT).as_posix() for path in paths))
-    more = record.files("tests/__init__.py", "tests/catalogue.py", "inference/broken_models.py")
+    more = record.files("inference/broken_models.py", "inference/broken_energies.py",
+                        *(f"tests/{name}.py" for name in ("__init__", "catalogue", "stationary", "transition")))  # fmt: skip
     sources = record.tree("ppl_models") | own | more
     return {"device": "cpu", **json.loads(done.stdout.splitlines()[-1]), "sources": sources}

@@ -25,7 +25,15 @@ from inference.log_partition import directed, from_base, log_likelihood, torus_l
 from inference.log_partition.annealed import along, fixed, uncoupled
 from inference.log_partition.bridge import bridged
 from inference.log_partition.raised import down
-from ppl_models.energy import RBM, BoltzmannMachine, DeepBeliefNet, DeepBoltzmannMachine, NeuralEnergy, ReplicatedRBM
+from ppl_models.energy import (
+    RBM,
+    BoltzmannMachine,
+    DeepBeliefNet,
+    DeepBoltzmannMachine,
+    NeuralEnergy,
+    ReplicatedRBM,
+    is_gaussian,
+)
 
 from .catalogue import exact, shared
 from .transition import Tape, forced, matrix, states
@@ -44,6 +52,9 @@ MODELS = {
     "dbn": DeepBeliefNet(2, (2, 1)),
     "neural": NeuralEnergy(3, (4,)),
 }
+#: Those of real-valued visible units, whose states cannot be counted.
+OF_REALS = {"rbm-normal": RBM(3, 2, visible="normal"), "rbm-normal-centred": RBM(3, 2, visible="normal", centred=True),
+            "neural-normal": NeuralEnergy(3, (4,), visible="normal")}  # fmt: skip
 #: Those whose units have log odds that the energy states: all but nets whose layers below the top are directed.
 CONDITIONAL = tuple(name for name, model in MODELS.items() if hasattr(model, "logits"))
 PAIRS = {"rbm": RBM(1, 1), "rbm-centred": RBM(1, 1, centred=True), "dbm": DeepBoltzmannMachine(1, (1,)),
@@ -51,6 +62,12 @@ PAIRS = {"rbm": RBM(1, 1), "rbm-centred": RBM(1, 1, centred=True), "dbm": DeepBo
          "neural": NeuralEnergy(2, (3,))}  # fmt: skip
 CRITICAL = float(np.log1p(2**0.5) / 2)  # the coupling at which an endless square lattice orders itself (Onsager 1944)
 GRAPHS = ("dense", "dense-ising", "hidden", "ring", "ring-ising")
+
+
+def rows(model: Any) -> np.ndarray:
+    """Data for a model, (5, data_dim), of bits or of reals."""
+    rng, shape = np.random.default_rng(0), (5, model.data_dim)
+    return rng.normal(size=shape) if is_gaussian(model) else rng.integers(0, 2, shape).astype(float)
 
 
 class Row(NamedTuple):

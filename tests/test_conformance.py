@@ -7,7 +7,7 @@ import pytest
 
 from inference import check_model, checks
 from inference.broken_models import BROKEN, SOUND, data
-from ppl_models import RBM, BayesianGaussianMixture, Bound, InputError, bind
+from ppl_models import PCA, BayesianGaussianMixture, Bound, InputError, bind
 from ppl_models.language import ENGINES
 
 from .catalogue import CATALOGUE, Row, real
@@ -89,8 +89,8 @@ def test_what_cannot_be_checked_is_refused():
         check_model(SOUND, data(), only="shape")
     with pytest.raises(InputError, match="at least 3 rows"):
         check_model(SOUND, data(2))
-    with pytest.raises(InputError, match="energies have checks of their own"):
-        check_model(RBM(4, 2), data())
+    with pytest.raises(InputError, match="with model, guide, .* got PCA"):
+        check_model(PCA(4), data())
     with pytest.raises(InputError, match="'stan'"):
         check_model(SOUND, data(), engine="stan")
     assert [r.check for r in check_model(SOUND, data(), only=["pure", "frozen"], engine="pyro")] == ["pure", "frozen"]

@@ -4,7 +4,9 @@
     def test_my_model(check):
         check_model(MyModel(data_dim=6), x, only=check)
 
-Each check fails on a model of `inference.broken_models` that is wrong in this and in nothing else.
+An energy has checks of its own: `checks(energy=True)` in the first line, and `check_model(RBM(6, 3), x, only=check)`.
+Each check fails on a model of `inference.broken_models`, or on an energy of `inference.broken_energies`, that is wrong in
+this and in nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 from ppl_models import InputError
 from ppl_models.language import ENGINES, check_engine
 
-from . import behaviour, density, structure
+from . import behaviour, density, energies, structure
+from .energy_subject import EnergySubject
 from .subject import Broke, Skipped, Subject
 
 __all__ = ["Check", "Result", "check_model", "checks"]
@@ -28,7 +31,7 @@ class Check(NamedTuple):
 
     name: str
     sentence: str
-    run: Callable[[Subject, str], str | None]
+    run: Callable[[Any, str], str | None]
     together: bool = False
 
     def __str__(self) -> str:
@@ -44,9 +47,9 @@ class Result(NamedTuple):
     reason: str = ""
 
 
-def checks() -> list[Check]:
-    """All checks, those of structure first."""
-    rows = (*structure.CHECKS, *density.CHECKS, *behaviour.CHECKS)
+def checks(*, energy: bool = False) -> list[Check]:
+    """All checks of a model and its guide, or of an `energy`; those of structure first."""
+    rows = energies.CHECKS if energy else (*structure.CHECKS, *density.CHECKS, *behaviour.CHECKS)
     return [Check(f.__name__, (f.__doc__ or "").strip(), f, f.__name__.startswith("engines_agree")) for f in rows]
 
 
@@ -57,7 +60,8 @@ def check_model(
     """Run the checks on a model, on the first 5 rows of its data; nothing is compiled.
 
     Args:
-        model: A declaration, or `Bound(model, guide)` of one engine's own functions; what needs a declaration is skipped there.
+        model: A declaration, an energy among them, or `Bound(model, guide)` of one engine's own functions; what needs a
+            declaration is skipped there.
         data: What `fit` takes, or a tuple of the arrays that the model reads; at least 3 rows.
         engine: "numpyro" or "pyro"; None is both that are installed. A pair of functions has one.
         only: A check or its name, or several; all if left out.
@@ -69,14 +73,16 @@ def check_model(
     Raises:
         InputError: A check is unknown or the data cannot be used; or a check failed, and `raises`.
     """
-    if not isinstance(model, tuple) and not all(callable(getattr(model, part, None)) for part in ("model", "guide")):
-        raise InputError(f"expected a declaration with a model and a guide, or a pair of them, got {type(model).__name__}; "
-                         "energies have checks of their own, `check`.")  # fmt: skip
+    energy = not isinstance(model, tuple) and hasattr(model, "energy")
+    parts = ("energy", "model", "initial", "sites") if energy else ("model", "guide")
+    if not isinstance(model, tuple) and not all(hasattr(model, part) for part in parts):
+        raise InputError(f"expected a declaration with {', '.join(parts)}, or a pair of model and guide, got "
+                         f"{type(model).__name__}; write what it lacks, or see `check`.")  # fmt: skip
     if engine is None and isinstance(model, tuple):
         raise InputError("a pair of functions belongs to one engine, and none was named; give engine='numpyro' or 'pyro'.")
     engines = (check_engine(engine),) if engine else tuple(name for name in ENGINES if _installed(name))
-    subject, told = Subject(model, data, engines), list[Result]()
-    for check in _chosen(only):
+    subject, told = (EnergySubject if energy else Subject)(model, data, engines), list[Result]()
+    for check in _chosen(only, energy):
         for name in engines[:1] if check.together else engines:
             result = _run(check, subject, "both" if check.together and len(engines) > 1 else name, name)
             if raises and result.outcome == "failed":
@@ -92,13 +98,13 @@ def _run(check: Check, subject: Subject, told: str, engine: str) -> Result:
         return Result(check.name, told, "skipped", str(skipped))
     except (Broke, InputError) as broke:
         if check.name != "runs" and any(subject.breaks(name) for name in subject.engines):
-            return Result(check.name, told, "skipped", "guide and model do not run")
+            return Result(check.name, told, "skipped", "the programs do not run")
         reason = str(broke)
     return Result(check.name, told, "failed" if reason else "passed", reason or "")
 
 
-def _chosen(only: str | Check | Iterable[str | Check] | None) -> list[Check]:
-    known = {check.name: check for check in checks()}
+def _chosen(only: str | Check | Iterable[str | Check] | None, energy: bool) -> list[Check]:
+    known = {check.name: check for check in checks(energy=energy)}
     if only is None:
         return list(known.values())
     names = [str(only)] if isinstance(only, (str, Check)) else [str(name) for name in only]

@@ -35,12 +35,15 @@ class Subject:
 
     def __init__(self, model: Any, data: Any, engines: tuple[str, ...]) -> None:
         self.model, self.engines = model, engines
-        rows = enter(data, model)
+        rows = self.enter(data)
         self.rows = Rows(rows.batch(ROWS), rows.names, rows.source)
         if self.rows.total < 3:
             raise InputError(f"expected at least 3 rows to look at, got {self.rows.total}; give more data.")
         self._walks: dict[Any, Walk] = {}
         self._relations: dict[str, Relations] = {}
+
+    def enter(self, data: Any) -> Rows:
+        return enter(data, self.model)
 
     @property
     def total(self) -> int:
@@ -145,7 +148,9 @@ def same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
     """|a − b| ≤ tolerance · max(1, |b|) at every entry."""
     if a.shape != b.shape:
         return False
-    return bool((np.abs(a - b) <= tolerance * np.maximum(1, np.abs(b))).all() | (np.array_equal(a, b, equal_nan=True)))
+    with np.errstate(invalid="ignore"):  # of inf, which may be the same in both
+        near = (a == b) | np.isfinite(b) & (np.abs(a - b) <= tolerance * np.maximum(1, np.abs(b)))
+    return bool(near.all() or np.array_equal(a, b, equal_nan=True))
 
 
 def differing(a: Walk, b: Walk, tolerance: float, common: bool = False) -> str | None:
