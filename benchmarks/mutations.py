@@ -66,7 +66,7 @@ def tensors(change: Callable[[dict[str, np.ndarray], np.random.Generator], None]
     def apply(folder: Path, rng: np.random.Generator) -> None:
         held = load_params(file(folder, ".safetensors"))
         change(held, rng)
-        save_file({name: np.ascontiguousarray(value) for name, value in held.items()}, file(folder, ".safetensors"))
+        save_file({name: np.asarray(value, order="C") for name, value in held.items()}, file(folder, ".safetensors"))
         forge(folder)
 
     return apply

@@ -13,7 +13,7 @@ import pytest
 
 from .command import ENGINES, assert_one_sentence, binary, real, run, spawn, strict
 
-LIMIT = 8.0  # seconds of processor time, the engine's import included: other work on the machine is no fault of the program
+LIMIT = 5.0  # times the processor time that importing the engine takes in a process of its own: machines differ
 
 
 def spoilt(value: float) -> np.ndarray:
@@ -372,6 +372,20 @@ def test_the_good_twin_works(here, tmp_path, capsys, monkeypatch, engine, args):
 
 
 #: Rows that are run for real: id, arguments, engine, the engine made unimportable, words.
+def timed(*args, **how):
+    """A process, and the processor time it took."""
+    began = os.times()
+    ran = spawn(*args, **how)
+    ended = os.times()
+    return ran, ended.children_user - began.children_user + ended.children_system - began.children_system
+
+
+@pytest.fixture(scope="module")
+def importing():
+    """Seconds of processor time to import each engine."""
+    return {engine: timed(code=f"import inference.svi._{engine}")[1] for engine in ENGINES}
+
+
 REAL = [
     ("nan-pyro", f"fit sbn --data nan.npy {MODEL}", "pyro", None, ("row 3, column 1",)),
     ("lr-numpyro", f"{GOOD} --lr nan", "numpyro", None, ("lr", "got nan")),
@@ -386,13 +400,11 @@ REAL = [
 
 
 @pytest.mark.parametrize(("args", "engine", "without", "expected"), [r[1:] for r in REAL], ids=[r[0] for r in REAL])
-def test_a_process_refuses_within_eight_seconds(here, tmp_path, args, engine, without, expected):
-    began = os.times()
-    ran = spawn(*words(args, here), "--engine", engine, "--out", tmp_path / "out", "--json", without=without)
-    ended = os.times()
-    seconds = ended.children_user - began.children_user + ended.children_system - began.children_system
+def test_a_process_refuses_soon(here, importing, tmp_path, args, engine, without, expected):
+    asked = words(args, here)
+    ran, seconds = timed(*asked, "--engine", engine, "--out", tmp_path / "out", "--json", without=without)
     assert ran.code == 2, ran
     assert ran.out == ""
     assert_one_sentence(ran.err, *expected, hide=[here, tmp_path])
     assert list(tmp_path.iterdir()) == []
-    assert seconds < LIMIT, f"{seconds:.1f} s"
+    assert seconds < LIMIT * importing[engine], f"{seconds:.1f} s where the import takes {importing[engine]:.1f} s"
