@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ppl_models", "inference", "benchmarks")
 ENGINES = {"torch", "pyro", "jax", "numpyro", "optax"}
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-UNSAFE_CALLS = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "jax.numpy.load"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "jax.numpy.load",
+                "eval", "exec"}  # fmt: skip
 ONLY_IN = {
     "_pyro.py": {"torch", "pyro"},
     "_numpyro.py": {"jax", "numpyro", "optax"},
@@ -87,6 +88,7 @@ def test_a_file_keeps_to_its_engine_and_unpickles_nothing(file):
         ("from torch import load\nload('x')", "_pyro.py"),
         ("import numpy as np\nnp.load('x', allow_pickle=True)", "a.py"),
         ("import yaml\nyaml.load('x')", "a.py"),
+        ("eval('1')", "a.py"),
     ],
 )
 def test_a_planted_fault_is_found(text, file):

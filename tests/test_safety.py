@@ -377,6 +377,9 @@ def test_a_fit_that_leaves_the_finite_numbers_exits_4_and_keeps_why(tmp_path, ca
     assert facts["site"]
     assert facts["source"]["model"] == "factor_analysis"
     assert np.isfinite(load_params(kept / "nonfinite.safetensors")["rows/0"]).all()
+    asked = run(capsys, monkeypatch, "diagnose", tmp_path / "run")
+    assert asked.code == 2
+    assert_one_sentence(asked.err, "did not end", "step 1 of epoch", hide=[tmp_path])
     for file in (tmp_path / "run" / "checkpoint").glob("*.safetensors"):
         assert all(np.isfinite(value).all() for value in load_params(file).values())
 

@@ -62,6 +62,12 @@ def of_run(
         raise InputError(f"expected the directory of a fit, got the model '{run}'; fit it first: "
                          f"ppl fit {run} --out runs/{run}, then ppl diagnose runs/{run}.")  # fmt: skip
     check_settings(seed=seed)
+    if (bundle := run / "nonfinite" / "nonfinite.json").is_file() and not (run / "run.json").is_file():
+        try:
+            why = str(json.loads(bundle.read_text(encoding="utf-8"))["sentence"])
+        except (OSError, ValueError, KeyError, TypeError):
+            why = f"fit again; {bundle} cannot be read."
+        raise InputError(f"{run} holds a fit that did not end: {why}")
     if (run / "draws.safetensors").is_file():
         refuse({"--chains": chains, "--draws": draws, "--samples": samples}, "draws by MCMC, which are judged as they are")
         return of_draws(run, seed, data_dir, save)
