@@ -709,6 +709,22 @@ CLAIMS: tuple[Claim, ...] = (
         target={"op": "==", "value": 0},
         path="orders_differ",
     ),
+    Claim(
+        name="upstream-faults",
+        benchmark="upstream_faults",
+        issue=6,
+        claim="Every script of a fault in Pyro or NumPyro says in whole JSON that it is there, or that it is mended.",
+        target={"op": "==", "value": 0},
+        path="broken",
+    ),
+    Claim(
+        name="upstream-reproduced",
+        benchmark="upstream_faults",
+        issue=6,
+        claim="Six of them or more are there in the libraries pinned here, by exact expectation.",
+        target={"op": ">=", "value": 6},
+        path="reproduced",
+    ),
 )
 
 

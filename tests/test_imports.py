@@ -1,6 +1,7 @@
 """What the packages may load: no engine before it is asked for, and never a file that can run code."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ ONLY_IN = {
     "_pyro.py": {"torch", "pyro"},
     "_numpyro.py": {"jax", "numpyro", "optax"},
 }
+#: Reports of a library's faults: each is a script that stands alone, named after its library, and never imported.
+UPSTREAM = sorted((ROOT / "benchmarks" / "upstream").glob("*.py"))
 
 
 def loaded(package: str) -> set[str]:
@@ -50,6 +53,11 @@ def modules(tree: ast.AST) -> set[str]:
     return {name.partition(".")[0] for name in found}
 
 
+def rights(file: Path) -> str:
+    """The name of the file that may import what this one may."""
+    return f"_{file.name.partition('_')[0]}.py" if file in UPSTREAM else file.name
+
+
 def faults(text: str, file: str = "any.py") -> list[str]:
     tree = ast.parse(text)
     names, imported = aliases(tree), modules(tree)
@@ -73,7 +81,21 @@ def test_importing_a_package_loads_no_engine(package):
 @pytest.mark.parametrize("file", [f for p in PACKAGES for f in sorted((ROOT / p).rglob("*.py"))],
                          ids=lambda f: f.relative_to(ROOT).as_posix())  # fmt: skip
 def test_a_file_keeps_to_its_engine_and_unpickles_nothing(file):
-    assert faults(file.read_text(), file.name) == []
+    assert faults(file.read_text(), rights(file)) == []
+
+
+@pytest.mark.parametrize("file", UPSTREAM, ids=lambda f: f.name)
+def test_a_report_of_a_librarys_fault_imports_that_library_and_nothing_of_this_project(file):
+    tree = ast.parse(file.read_text())
+    assert rights(file) in ONLY_IN
+    assert modules(tree) <= ONLY_IN[rights(file)] | {"numpy"} | set(sys.stdlib_module_names)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+def test_no_file_of_the_packages_imports_a_report():
+    assert UPSTREAM
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    assert not [file for file in files if re.search(r"\bbenchmarks(\.| import )upstream\b", file.read_text())]
 
 
 @pytest.mark.parametrize(
