@@ -16,7 +16,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.M | re.S)
 PYTHON = [code for kind, code in BLOCKS if kind == "python"]
 COMMANDS = [line.split("#")[0].strip() for kind, code in BLOCKS if kind == "sh" for line in code.splitlines() if line.strip()]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# Most of the time is XLA's: it compiles twice as fast where the code need not be good.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=[str(i) for i in range(len(PYTHON))])
