@@ -124,11 +124,6 @@ class Net:
                 logits = x[:, :2] @ p("encoder2") + z1 @ p("encoder12")
                 ppl.sample("z2", ppl.dist.Bernoulli(logits=logits).to_event(1))
 
-    def chance(self, p: Arrays, x: np.ndarray, name: str) -> np.ndarray:
-        """q(bit = 1) of a site whose bits depend on no other draw, (rows, bits) or, of the global bit, a number."""
-        logits = p["g.guide"] if name == "g" else x[..., :2] @ p["encoder"] + p["encoder.bias"]
-        return 1 / (1 + np.exp(-logits))
-
     def log_q(self, p: Arrays, x: Any, v: Arrays) -> dict[str, Any]:
         """Of each site at the values v, one number a row."""
         out = {"g": bernoulli(p["g.guide"], v["g"])} if self.shared else {}
@@ -347,33 +342,8 @@ def outcomes(program: Any, plan: Mapping[str, Any], params: Arrays, x: np.ndarra
         loc, scale = program.q({n: np.asarray(v) for n, v in params.items()}, x)
         eps = eps.reshape(nodes, 1, samples, 1, program.noise)
         given["z"] = np.tile(loc[None, :, None] + scale * eps, (len(draws), 1, 1, 1, 1))
-    for name in (n for n in drawn if getattr(plan[n], "antithetic", False)):
-        given, probability = paired(name, program.chance(params, x, name), given, probability)
     assert np.allclose(probability.sum(0), 1.0, atol=1e-12)
     return Outcomes(given, None if eps is None or sampled else np.tile(eps, (len(draws), 1)), probability)
-
-
-def paired(name: str, p: np.ndarray, given: dict, probability: np.ndarray) -> tuple[dict, np.ndarray]:
-    """The uniform noise of an antithetic pair beside the outcomes: of each bit the two ranges of u that lead to a partner.
-
-    Each range is forced by its middle: what is estimated is linear in u within it.
-    """
-    value = given[name]  # (outcomes, 1, samples × rows, *draw)
-    p = np.broadcast_to(shaped(p), (value.shape[0], probability.shape[1], *value.shape[2:]))
-    value = np.broadcast_to(value, p.shape)
-    cut = np.where(value > 0, (1 - p) / p, (1 - 2 * p) / (1 - p)).clip(0, 1)  # of the noise: above it the partner is 1
-    count = int(np.prod(value.shape[2:], dtype=int))
-    which = grid((2,) * count).reshape(-1, 1, 1, *value.shape[2:])  # (ranges, 1, 1, samples × rows, *draw)
-    noise = np.where(which > 0, (1 + cut) / 2, cut / 2)
-    mass = np.where(which > 0, 1 - cut, cut).reshape(*noise.shape[:3], -1).prod(-1)
-    out = {n: np.tile(v, (len(which), *(1,) * (v.ndim - 1))) for n, v in given.items()}
-    out[f"{name}~"] = noise.reshape(-1, *noise.shape[2:])
-    return out, (mass * probability).reshape(-1, probability.shape[1])
-
-
-def shaped(p: np.ndarray) -> np.ndarray:
-    """Chances of a row's bits (minibatches, rows, bits), or one number, against (outcomes, minibatches, samples, *draw)."""
-    return p[None, :, None] if p.ndim > 1 else p.reshape(1, 1, 1, *p.shape)
 
 
 @contextmanager
@@ -549,9 +519,6 @@ ALONE = [
     Case(THREE, "running-mean", state=MEAN),
     Case(THREE, "leave-one-out"),
     Case(Net((2,)), Score(LeaveOneOut(3))),
-    Case(THREE, "disarm", 1),
-    Case(THREE, "arm", 1),
-    Case(THREE, "enumerate-local"),
     Case(THREE, "enumerate"),
     Case(LINE, "pathwise", 1),
     Case(PLANE, "pathwise-kl", 1),
@@ -573,11 +540,6 @@ MIXED = [
     Case(TWO, None),
     Case(GLOBAL, "leave-one-out"),
     Case(GLOBAL, {"g": "score"}),
-    Case(GLOBAL, {"g": "disarm", "z1": "score"}, 1),
-    Case(GLOBAL, "disarm", 1),
-    Case(GLOBAL, {"g": "enumerate", "z1": "disarm"}, 1),
-    Case(GLOBAL, {"g": "enumerate-local", "z1": "leave-one-out"}, 1),
-    Case(MIXTURE, {"c": "disarm", "z": "pathwise"}, 1),
     Case(GLOBAL, {"g": "enumerate", "z1": "score"}),
     Case(MIXTURE, None, 1),
     Case(MIXTURE, {"c": "leave-one-out", "z": "pathwise-kl"}, 1),

@@ -15,12 +15,9 @@ from typing import Any, ClassVar, Protocol
 
 from ppl_models import InputError
 
-from .arm import Arm
-from .disarm import Disarm
 from .doubly_reparameterised import DoublyReparameterised
 from .enumerate import Enumerate
 from .leave_one_out import LeaveOneOut
-from .local_enumeration import LocalEnumeration
 from .ovis import Ovis
 from .path_only import PathOnly
 from .pathwise import Pathwise
@@ -42,10 +39,7 @@ ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
     "leave-one-out": lambda: Score(LeaveOneOut()),
     "vimco": lambda: Score(Vimco()),
     "ovis": lambda: Score(Ovis()),
-    "arm": Arm,
-    "disarm": Disarm,
     "enumerate": Enumerate,
-    "enumerate-local": LocalEnumeration,
 }
 
 #: The libraries' own ELBO classes, measured as they are.
@@ -162,11 +156,6 @@ def doubly(plan: Plan) -> bool:
     return any(isinstance(e, DoublyReparameterised) for e in plan.values())
 
 
-def replays(plan: Plan) -> bool:
-    """Whether some draw is compared with other values."""
-    return any(e.variant == "replay" for e in plan.values())
-
-
 def relaxes(plan: Plan) -> bool:
     """Whether some draw is relaxed."""
     return any(e.variant == "relax" for e in plan.values())
@@ -175,8 +164,7 @@ def relaxes(plan: Plan) -> bool:
 def evaluations(plan: Plan, latents: Sequence[Latent], num_particles: int = 1) -> int:
     """Evaluations of model and guide that one gradient costs."""
     rows = prod(s.num_values or 1 for s in latents if plan[s.name].variant == "enumerate")
-    more = sum(plan[s.name].replays(s) for s in latents if plan[s.name].variant == "replay")  # type: ignore[attr-defined]
-    return (1 + doubly(plan) + more) * num_samples(plan, num_particles) * rows
+    return (1 + doubly(plan)) * num_samples(plan, num_particles) * rows
 
 
 def controls(plan: Plan) -> dict[str, Any]:

@@ -20,12 +20,11 @@ from numpyro.primitives import Messenger, mutable
 
 from ppl_models import InputError
 
-from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, replays, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
 from .relaxed import relax
-from .replay import replayed
-from .site import DISCRETE, MAX_ROWS, Values, given_variant, joint, with_gradient
-from .terms import Draw, Plate, Term, align, align_draw, bound, elbo, expected, rows, tempered
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 
@@ -137,9 +136,7 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
                 values[name] = support
             closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
             known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-            logits = soft(fn)
-            bits = prod(fn.event_shape) if logits and not logits[1] else 0
-            told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, logits is not None, bits)
+            told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
             latents.append(Latent(*told))
         found.append(Inspection(tuple(latents), values))
 
@@ -149,25 +146,22 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
 
 def run_terms(
     rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan,
-    values: Mapping[str, Values], given: Arrays | None = None, samples: int = 1, runs: int = 1,
+    values: Mapping[str, Values], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
-    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape).
-
-    `runs` sets of S samples are made side by side, the first ones first.
-    """
+    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {name: v for name, v in values.items() if name in plan and plan[name].variant == "enumerate"}
-    samples, keep = runs * num_samples(plan, samples), replays(plan)
+    samples = num_samples(plan, samples)
     forced = {**joint(enumerated, xp, samples), **(given or {})}
     deps: list[dict[str, frozenset[str]]] = [{}, {}]
-    if any(e.variant in DISCRETE for e in plan.values()):
+    if any(e.variant in ("score", "enumerate") for e in plan.values()):
         # Provenance is structure: found once, from free draws, since a forced value forgets what its logits depend on.
         deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, {}), args, dict(kwargs), dict(params)))
     shared, keys = random.split(rng_key)
     count = samples * prod(v.size for v in enumerated.values())
-    static: list[tuple[str, frozenset[Plate], frozenset[str], int, bool, int]] = []
+    static: list[tuple[str, frozenset[Plate], frozenset[str], int, bool]] = []
     nesting = 0
 
-    def particle(key: Any, given: Arrays) -> list[tuple[Any, ...]]:
+    def particle(key: Any, given: Arrays) -> list[tuple[Any, Any, Any]]:
         nonlocal static, nesting
         run_model, run_guide = random.split(key)
         # The shared key draws plates' rows, so that all particles see one minibatch.
@@ -199,10 +193,8 @@ def run_terms(
                 scored = log_q if estimator and estimator.variant == "score" else None
                 weight = log_q if estimator and estimator.variant == "enumerate" else None
                 num_values = enumerated[name].size if weight is not None else 1
-                latent = keep and sign < 0 and estimator is not None
-                logits = soft(site["fn"])[0] if latent and estimator.variant == "replay" else None  # type: ignore[index]
-                static.append((name, plates, upstream, num_values, sign < 0, len(site["fn"].event_shape)))
-                arrays.append((cost, scored, weight, logits, site["value"] if latent else None))
+                static.append((name, plates, upstream, num_values, sign < 0))
+                arrays.append((cost, scored, weight))
         return arrays
 
     if count == 1:  # a batch of one would turn every product into a batched one, which is slower
@@ -214,11 +206,9 @@ def run_terms(
         return None if x is None else align(x.reshape(samples, -1, *x.shape[1:]), plates, nesting)
 
     return [
-        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values, in_guide,
-             None if logits is None else Draw(*(align_draw(x, samples, nesting, dims) for x in (logits, value)), dims), value)
-        for (name, plates, upstream, num_values, in_guide, dims), (cost, score, weight, logits, value) in zip(
-            static, arrays, strict=True)
-    ]  # fmt: skip
+        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values, in_guide)
+        for (name, plates, upstream, num_values, in_guide), (cost, score, weight) in zip(static, arrays, strict=True)
+    ]
 
 
 def draws(rng_key: Any, params: Arrays, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, samples: int) -> dict[str, Any]:
@@ -286,16 +276,6 @@ class EstimatorELBO(stock.ELBO):
                     rng_key, params, model, guide, args, kwargs, plan, inspection.values, given, self.num_particles
                 )
 
-        def again(values: Arrays, runs: int) -> list[Term]:
-            found = run_terms(
-                rng_key, params, model, guide, args, kwargs, plan, inspection.values, values, self.num_particles, runs
-            )
-            return found if beta is None else tempered(found, list(plan), beta)
-
-        def noise(name: str, like: Any) -> Any:
-            number = next(i for i, latent in enumerate(inspection.latents) if latent.name == name)
-            return random.uniform(random.fold_in(rng_key, number + 1), like.shape, like.dtype)
-
         if doubly(plan):
             z = given or draws(rng_key, params, guide, args, kwargs, plan, num_samples(plan, self.num_particles))
             # Seen from the model's parameters the draws are given; seen from the draws, the parameters are.
@@ -306,11 +286,7 @@ class EstimatorELBO(stock.ELBO):
         else:
             found = terms(params, given)
             weighed = found if beta is None else tempered(found, list(plan), beta)
-            if replays(plan):
-                value, surrogate, state = replayed(
-                    weighed, plan, again, noise, controls(plan), state, xp, stop_gradient, given)  # fmt: skip
-            else:
-                value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
             value = value if beta is None else expected(found, xp)
         return -(surrogate + stop_gradient(value - surrogate)), jax.tree.map(stop_gradient, state)
 

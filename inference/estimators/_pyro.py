@@ -24,12 +24,11 @@ from torch.distributions import kl_divergence
 from ppl_models import InputError
 
 from .._pyro import Fixed, Parameters, nodes
-from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, replays, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
 from .relaxed import relax
-from .replay import replayed
-from .site import DISCRETE, MAX_ROWS, Values, given_variant, joint, with_gradient
-from .terms import Draw, Plate, Term, align, align_draw, bound, elbo, expected, rows, tempered
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 PARTICLES = "num_particles_vectorized"  # the name Pyro's own ELBOs give this plate
@@ -172,9 +171,7 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Inspection:
         alike = partner is not None and (site["mask"] is None) == (partner["mask"] is None)
         closed = partner is not None and alike and fn.has_rsample and kl(fn, partner["fn"]) is not None
         known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-        logits = soft(fn)
-        bits = prod(fn.event_shape) if logits and not logits[1] else 0
-        told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, logits is not None, bits)
+        told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
         latents.append(Latent(*told))
     both = sites(model_trace) + sites(guide_trace)
     return Inspection(tuple(latents), values, max((-f.dim for _, site in both for f in frames_of(site)), default=0))
@@ -189,14 +186,11 @@ def provenance(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> list[dic
 
 def run_terms(
     model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, inspection: Inspection,
-    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None, samples: int = 1, runs: int = 1,
+    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
-    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape).
-
-    `runs` sets of S samples are made side by side, the first ones first.
-    """
+    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {n: v for n, v in inspection.values.items() if n in plan and plan[n].variant == "enumerate"}
-    samples, nesting, keep = runs * num_samples(plan, samples), inspection.nesting, replays(plan)
+    samples, nesting = num_samples(plan, samples), inspection.nesting
     count = samples * prod(v.size for v in enumerated.values())
     forced = {**joint(enumerated, xp, samples), **(given or {})}
     if count > 1:
@@ -228,14 +222,7 @@ def run_terms(
             scored = log_q if estimator and estimator.variant == "score" else None
             weight = log_q if estimator and estimator.variant == "enumerate" else None
             values = enumerated[name].size if weight is not None else 1
-            draw, held = None, None
-            if keep and sign < 0 and estimator is not None:
-                held = value if count > 1 else value[None]
-                if estimator.variant == "replay":
-                    event_dims, logits = len(fn.event_shape), soft(fn)[0]  # type: ignore[index]
-                    pair = (x if count > 1 else x[None] for x in (logits, value))
-                    draw = Draw(*(align_draw(x, samples, nesting, event_dims) for x in pair), event_dims)
-            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values, sign < 0, draw, held))
+            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values, sign < 0))
     return terms
 
 
@@ -274,7 +261,7 @@ class EstimatorELBO(ELBO):
             inspection = inspect(model, guide, args, kwargs)
             plan = resolve(self.estimator, inspection.latents, self.bound)
             upstream: list[dict[str, frozenset[str]]] = [{}, {}]
-            if any(e.variant in DISCRETE for e in plan.values()):
+            if any(e.variant in ("score", "enumerate") for e in plan.values()):
                 # Structure, and dear to track: found once, from free draws, since a forced value forgets its logits.
                 upstream = provenance(model, inside(Estimated(plan, {}), guide), args, kwargs)
             self._known[model, guide] = plan, inspection, upstream
@@ -311,15 +298,6 @@ class EstimatorELBO(ELBO):
             with Parameters(params), Fixed() if fixed else nullcontext(), lenient:
                 return run_terms(model, guide, args, kwargs, plan, inspection, upstream, given, self.num_particles)
 
-        def again(values: Arrays, runs: int) -> list[Term]:
-            with Parameters(params):
-                found = run_terms(
-                    model, guide, args, kwargs, plan, inspection, upstream, values, self.num_particles, runs)  # fmt: skip
-            return found if beta is None else tempered(found, list(plan), beta)
-
-        def noise(name: str, like: Any) -> Any:
-            return torch.rand_like(like)
-
         if doubly(plan):
             with Parameters(params):
                 samples = num_samples(plan, self.num_particles)
@@ -332,11 +310,7 @@ class EstimatorELBO(ELBO):
         else:
             found = terms(given)
             weighed = found if beta is None else tempered(found, list(plan), beta)
-            if replays(plan):
-                value, surrogate, state = replayed(
-                    weighed, plan, again, noise, controls(plan), state, xp, stop_gradient, given)  # fmt: skip
-            else:
-                value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
             value = value if beta is None else expected(found, xp)
         detached = {name: tuple(x.detach() for x in pair) for name, pair in state.items()}
         return -(surrogate + (value - surrogate).detach()), detached

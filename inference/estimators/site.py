@@ -7,10 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-Variant = Literal["path", "score", "enumerate", "given", "relax", "replay"]
-
-#: Of draws that carry no gradient.
-DISCRETE = ("score", "enumerate", "replay")
+Variant = Literal["path", "score", "enumerate", "given", "relax"]
 
 #: Rows of joint values above which enumeration is refused.
 MAX_ROWS = 1 << 14
@@ -26,7 +23,6 @@ class Latent(NamedTuple):
     has_analytic_kl: bool
     in_model: bool
     relaxable: bool = False  # one-hot or bits, by logits
-    bits: int = 0  # of one draw, by logits
 
 
 @cache
@@ -75,7 +71,7 @@ def with_gradient(fn: Any, kind: Variant, stop: Callable[[Any], Any], value: Any
 
 def given_variant(estimator: Any) -> Variant:
     """The variant by which a draw is given from outside, under an estimator (None: a library's own)."""
-    return "enumerate" if getattr(estimator, "variant", "score") in DISCRETE else "given"
+    return "enumerate" if getattr(estimator, "variant", "score") in ("score", "enumerate") else "given"
 
 
 class Values(NamedTuple):

@@ -32,14 +32,6 @@ class Plate(NamedTuple):
     scale: float
 
 
-class Draw(NamedTuple):
-    """A discrete draw that its estimator compares with other values, (S, E, *plate dims, *event shape)."""
-
-    logits: Any  # with their gradient
-    value: Any
-    event_dims: int
-
-
 @dataclass(frozen=True, eq=False)
 class Term:
     """One site's share of log p − log q."""
@@ -52,8 +44,6 @@ class Term:
     log_weight: Any = None  # log q of an enumerated value: neither scaled nor masked
     num_values: int = 1  # of an enumerated site
     in_guide: bool = False  # the cost is −log q
-    draw: Draw | None = None  # of a site whose estimator replays it
-    value: Any = None  # of a latent in the guide, as the engine holds it: where some site is replayed
 
 
 class Objective(NamedTuple):
@@ -85,12 +75,6 @@ def align(x: Any, plates: frozenset[Plate], nesting: int) -> Any:
     x = x.reshape(*x.shape[:2], *(1,) * (nesting + 2 - x.ndim), *x.shape[2:])
     free = [d for d in range(-nesting, 0) if x.shape[d] > 1 and d not in {p.dim for p in plates}]
     return x.sum(axis=tuple(free), keepdims=True) if free else x
-
-
-def align_draw(x: Any, samples: int, nesting: int, event_dims: int) -> Any:
-    """Bring (S × E, *batch dims, *event dims) to (S, E, *nesting dims, *event dims)."""
-    batch, event = x.shape[1 : x.ndim - event_dims], x.shape[x.ndim - event_dims :]
-    return x.reshape(samples, -1, *(1,) * (nesting - len(batch)), *batch, *event)
 
 
 def sum_to(plates: frozenset[Plate], term: Term, x: Any) -> Any:
@@ -128,9 +112,10 @@ def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[
         share = (weight * t.cost).sum()
         value = value + share
         # E[∇log q] = 0: a draw without a gradient contributes through its score alone.
-        surrogate = surrogate + (share if t.score is None and t.draw is None else (weight * stop(t.cost)).sum())
+        surrogate = surrogate + (share if t.score is None else (weight * stop(t.cost)).sum())
     for site in (t for t in terms if t.score is not None):
-        cost = below(site, weighted, stop)
+        downstream = [stop(sum_to(site.plates, t, weight * t.cost)) for t, weight in weighted if site.name in t.upstream]
+        cost = sum(downstream[1:], downstream[0])
         if (control := controls.get(site.name)) is not None:
             scale = prod(p.scale for p in site.plates)
             baseline, after = control.baseline(cost, scale, state.get(site.name))
@@ -139,12 +124,6 @@ def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[
                 carried[site.name] = after
         surrogate = surrogate + (site.score * cost).sum()
     return Objective(value / samples, surrogate / samples, carried)
-
-
-def below(site: Term, weighted: Sequence[tuple[Term, Any]], stop: Any) -> Any:
-    """The cost downstream of a site, one number for each element of its plates."""
-    downstream = [stop(sum_to(site.plates, t, weight * t.cost)) for t, weight in weighted if site.name in t.upstream]
-    return sum(downstream[1:], downstream[0])
 
 
 def expected(terms: Sequence[Term], xp: Any) -> Any:
