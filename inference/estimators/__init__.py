@@ -18,14 +18,12 @@ from ppl_models import InputError
 from .doubly_reparameterised import DoublyReparameterised
 from .enumerate import Enumerate
 from .leave_one_out import LeaveOneOut
-from .ovis import Ovis
 from .path_only import PathOnly
 from .pathwise import Pathwise
 from .relaxed import Relaxed
 from .running_mean import RunningMean
 from .score import Score
 from .site import MAX_ROWS, Latent, Variant
-from .vimco import Vimco
 
 #: By name, with the two-sample leave-one-out that compares at the cost of two plain samples.
 ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
@@ -37,8 +35,6 @@ ESTIMATORS: dict[str, Callable[[], SiteEstimator]] = {
     "score": Score,
     "running-mean": lambda: Score(RunningMean()),
     "leave-one-out": lambda: Score(LeaveOneOut()),
-    "vimco": lambda: Score(Vimco()),
-    "ovis": lambda: Score(Ovis()),
     "enumerate": Enumerate,
 }
 
@@ -92,11 +88,9 @@ def named(name: str) -> SiteEstimator:
     return ESTIMATORS[name]()
 
 
-def default(site: Latent, bound: str = "elbo") -> SiteEstimator:
+def default(site: Latent) -> SiteEstimator:
     if site.has_rsample:
         return Pathwise()
-    if bound == "iwae":
-        return Score(Vimco())
     if site.num_values is not None and site.num_values <= FEW:
         return Enumerate()
     return Score(LeaveOneOut())
@@ -123,12 +117,11 @@ def resolve(spec: Spec, latents: Sequence[Latent], bound: str = "elbo") -> Plan:
         if site.distribution == "Delta":  # a function of other draws (autoguides have them), not a draw
             plan[site.name] = Pathwise()
             continue
-        estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site, bound)
+        estimator = next((e for pattern, e in chosen.items() if fnmatchcase(site.name, pattern)), None) or default(site)
         if (reason := estimator.refusal(site)) is not None:
             raise InputError(f"estimator '{estimator.name}' does not apply: {reason}.")
         if bound not in getattr(estimator, "bounds", estimator.unbiased_for):
-            use = {"elbo": "path-only or, where draws have no gradient, leave-one-out",
-                   "iwae": "pathwise, doubly-reparameterised or, where draws have no gradient, vimco"}[bound]  # fmt: skip
+            use = {"elbo": "path-only, which it comes to there", "iwae": "pathwise or doubly-reparameterised"}[bound]
             raise InputError(f"estimator '{estimator.name}' does not apply: at site '{site.name}' it does not estimate the "
                              f"{NAMES[bound]}; use {use}.")  # fmt: skip
         plan[site.name] = estimator
@@ -143,12 +136,7 @@ def resolve(spec: Spec, latents: Sequence[Latent], bound: str = "elbo") -> Plan:
 
 def num_samples(plan: Plan, at_least: int = 1) -> int:
     """How many independent samples of the program the plan draws at each row of enumerated values."""
-    return max([at_least, *(e.num_particles for e in plan.values())]) + auxiliary(plan)
-
-
-def auxiliary(plan: Plan) -> int:
-    """How many of the samples serve the controls alone."""
-    return max((getattr(control, "auxiliary", 0) for control in controls(plan).values()), default=0)
+    return max([at_least, *(e.num_particles for e in plan.values())])
 
 
 def doubly(plan: Plan) -> bool:
@@ -177,5 +165,5 @@ def stateful(plan: Plan) -> tuple[str, ...]:
     return tuple(name for name, control in controls(plan).items() if isinstance(control, RunningMean))
 
 
-__all__ = ["BOUNDS", "ESTIMATORS", "STOCK", "DoublyReparameterised", "Enumerate", "Latent", "LeaveOneOut", "Ovis", "PathOnly",
-           "Pathwise", "Relaxed", "RunningMean", "Score", "SiteEstimator", "Spec", "Vimco", "resolve"]  # fmt: skip
+__all__ = ["BOUNDS", "ESTIMATORS", "STOCK", "DoublyReparameterised", "Enumerate", "Latent", "LeaveOneOut", "PathOnly",
+           "Pathwise", "Relaxed", "RunningMean", "Score", "SiteEstimator", "Spec", "resolve"]  # fmt: skip

@@ -20,7 +20,7 @@ from numpyro.primitives import Messenger, mutable
 
 from ppl_models import InputError
 
-from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
 from .relaxed import relax
 from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
@@ -282,7 +282,7 @@ class EstimatorELBO(stock.ELBO):
             of_params = terms(params, jax.tree.map(stop_gradient, z))
             value, surrogate, state = doubly_bound(of_params, terms(jax.tree.map(stop_gradient, params), z), xp, stop_gradient)
         elif self.bound == "iwae":
-            value, surrogate, state = bound(terms(params, given), controls(plan), auxiliary(plan), xp, stop_gradient)
+            value, surrogate, state = bound(terms(params, given), xp, stop_gradient)
         else:
             found = terms(params, given)
             weighed = found if beta is None else tempered(found, list(plan), beta)

@@ -24,7 +24,7 @@ from torch.distributions import kl_divergence
 from ppl_models import InputError
 
 from .._pyro import Fixed, Parameters, nodes
-from . import STOCK, Latent, Plan, Spec, auxiliary, controls, doubly, num_samples, relaxes, resolve, stateful
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
 from .relaxed import relax
 from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
@@ -306,7 +306,7 @@ class EstimatorELBO(ELBO):
             of_params = terms({name: value.detach() for name, value in z.items()})
             value, surrogate, state = doubly_bound(of_params, terms(z, fixed=True), xp, stop_gradient)
         elif self.bound == "iwae":
-            value, surrogate, state = bound(terms(given), controls(plan), auxiliary(plan), xp, stop_gradient)
+            value, surrogate, state = bound(terms(given), xp, stop_gradient)
         else:
             found = terms(given)
             weighed = found if beta is None else tempered(found, list(plan), beta)

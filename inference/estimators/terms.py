@@ -62,14 +62,6 @@ class Control(Protocol):
         ...
 
 
-class BoundControl(Protocol):
-    """A baseline of each sample of the K-sample bound; it must not depend on the sample it is subtracted for."""
-
-    def baseline(self, log_w: Any, more: Any, xp: Any) -> Any:
-        """From log w of the samples (K, 1, *plate dims) and of auxiliary ones, a baseline for each of the K."""
-        ...
-
-
 def align(x: Any, plates: frozenset[Plate], nesting: int) -> Any:
     """Bring (S, E, *dims) to (S, E, *nesting dims); dims that belong to no plate are summed."""
     x = x.reshape(*x.shape[:2], *(1,) * (nesting + 2 - x.ndim), *x.shape[2:])
@@ -165,37 +157,11 @@ def normalised(log_w: Any, xp: Any) -> tuple[Any, Any]:
     return top + xp.log(total / log_w.shape[0]), w / total
 
 
-def others(log_w: Any, xp: Any) -> Any:
-    """log Σ_{j≠k} wⱼ for each k, over the first axis, in O(K): only the largest weight has a sum of its own."""
-    index = xp.arange(log_w.shape[0]).reshape(-1, *(1,) * (log_w.ndim - 1))
-    first = index == xp.argmax(log_w, axis=0, keepdims=True)
-    without = xp.where(first, -xp.inf, log_w)
-    top, second = (xp.max(x, axis=0, keepdims=True) for x in (log_w, without))
-    # What is left of the sum when a smaller weight goes still holds the largest, so that nothing cancels.
-    left = xp.where(first, 1.0, xp.exp(log_w - top).sum(axis=0, keepdims=True) - xp.exp(log_w - top))
-    return xp.where(first, second + xp.log(xp.exp(without - second).sum(axis=0, keepdims=True)), top + xp.log(left))
-
-
-def bound(
-    terms: Sequence[Term], controls: Mapping[str, BoundControl], auxiliary: int, xp: Any, stop: Any
-) -> Objective:
-    """The K-sample bound over the full data and its surrogate; the last `auxiliary` samples serve the controls alone.
-
-    A draw without a gradient contributes through its score, ∇L_K = E[Σₖ (L_K − baselineₖ) ∇log q(zₖ) + w̃ₖ ∇log wₖ]
-    (Mnih and Rezende 2016, eq. 6); sites may differ in their controls.
-    """
+def bound(terms: Sequence[Term], xp: Any, stop: Any) -> Objective:
+    """The K-sample bound over the full data and its surrogate."""
     log_w, scale = log_weights(terms)
-    samples = log_w.shape[0] - auxiliary
-    log_w, more = log_w[:samples], stop(log_w[samples:])
     value, share = normalised(log_w, xp)
-    surrogate = (stop(share) * log_w).sum()
-    common = frozenset.intersection(*(t.plates for t in terms))
-    for site in (t for t in terms if t.score is not None):
-        signal = stop(value)
-        if (control := controls.get(site.name)) is not None:
-            signal = signal - control.baseline(stop(log_w), more, xp)
-        surrogate = surrogate + (sum_to(common, site, site.score[:samples]) * signal).sum()
-    return Objective(scale * value.sum(), scale * surrogate, {})
+    return Objective(scale * value.sum(), scale * (stop(share) * log_w).sum(), {})
 
 
 def rows(terms: Sequence[Term], num_rows: int, xp: Any) -> Any | None:
