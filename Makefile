@@ -34,8 +34,10 @@ setup:
 demo: setup
 	@.venv/bin/python -m inference.demo --out demo
 
+# Of the tests' time a third and more is XLA's back end optimising programs that then run for milliseconds.
 test: setup
-	@PYTHONHASHSEED=0 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile
+	@PYTHONHASHSEED=0 OMP_NUM_THREADS=1 XLA_FLAGS=--xla_backend_optimization_level=0 \
+	  .venv/bin/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	@.venv/bin/ruff check .

@@ -3,7 +3,8 @@
 Everyone takes fixed numbers of iterations (no tolerance), in turns, round after round. An iteration's time is the
 difference of a long and a short run over the iterations between them, so that what is done once a fit cancels: scikit-learn
 timed from outside, ours as `em` tells it (the loop and `summarise`, device-synchronised); once_seconds is what then
-remains of ours, the moments. `iteration_ratio` is the peer's median over ours: above 1 we are faster.
+remains of ours, the moments. `iteration_ratio` is the peer's median over ours, above 1 if we are faster, with a 95 %
+bootstrap interval over the rounds (as many as 90 seconds allow, 5 to 25).
 `whole_fit_ratio` compares whole calls from outside, at the same number of iterations, with all that is done once;
 `first_fit_ratio` the first calls, compilation included. Peer: scikit-learn at the faster of its two methods, for factor
 analysis; for mixtures, from our starting values.
@@ -23,13 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import record
-from benchmarks.step_time import ENVIRONMENT
+from benchmarks.step_time import ENVIRONMENT, summary
 from inference.em import em
 from ppl_models import FactorAnalysis, GaussianMixture
 from ppl_models.datasets import Dataset
 
 Fitter = Callable[[int], float]  # iterations -> the seconds that they took
 ENGINES = ("numpyro", "pyro")
+LEAST_ROUNDS, ROUNDS, SECONDS = 5, 25, 90
 
 
 class Case(NamedTuple):
@@ -120,22 +122,27 @@ def compared(fits: dict[str, Fitter], size: Case, rounds: int) -> dict[str, Any]
     first = {name: outside(fit, long) for name, fit in fits.items()}
     for name, fit in fits.items():
         [fit(count) for count in counts[name]]
-    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in fits}
+    short, lengthy, whole = ({name: list[float]() for name in fits} for _ in range(3))
+    began = time.perf_counter()
     for i in range(rounds):
         for name in fits if i % 2 else reversed(fits):
-            short, lengthy = (fits[name](count) for count in counts[name])
-            runs[name].append((short, lengthy, outside(fits[name], long)))
-    short, lengthy, whole = ({name: float(np.median([run[j] for run in runs[name]])) for name in fits} for j in range(3))
-    each = {name: (lengthy[name] - short[name]) / (counts[name][1] - counts[name][0]) for name in fits}
-    peers = [name for name in fits if name not in ENGINES]
-    out: dict[str, Any] = {"rounds": rounds, "fit_iterations": long}
+            for seconds, count in zip((short, lengthy), counts[name], strict=True):
+                seconds[name].append(fits[name](count))
+            whole[name].append(outside(fits[name], long))
+        if i + 1 >= LEAST_ROUNDS and time.perf_counter() - began > SECONDS:
+            break
+    each = {name: np.subtract(lengthy[name], short[name]) / (counts[name][1] - counts[name][0]) for name in fits}
+    out: dict[str, Any] = {"rounds": len(whole[ENGINES[0]]), "fit_iterations": long}
     for name in fits:
-        out[name] = {"iteration_seconds": each[name], "fit_seconds": whole[name], "first_fit_seconds": first[name]}
+        out[name] = {"iteration_seconds": np.median(each[name]), "fit_seconds": np.median(whole[name]),
+                     "first_fit_seconds": first[name]}  # fmt: skip
+    peers = [name for name in fits if name not in ENGINES]
+    iterating, fitting = (min(peers, key=lambda name: out[name][of]) for of in ("iteration_seconds", "fit_seconds"))
     for engine in ENGINES:
         out[engine] |= {
-            "once_seconds": short[engine] - counts[engine][0] * each[engine],
-            "iteration_ratio": min(each[name] for name in peers) / each[engine],
-            "whole_fit_ratio": min(whole[name] for name in peers) / whole[engine],
+            "once_seconds": np.median(short[engine]) - counts[engine][0] * np.median(each[engine]),
+            "iteration_ratio": summary(each[iterating], each[engine])["ratio"],
+            "whole_fit_ratio": summary(whole[fitting], whole[engine])["ratio"],
             "first_fit_ratio": min(first[name] for name in peers) / first[engine],
         }
     return out
@@ -165,8 +172,8 @@ def child(name: str, rounds: int) -> dict[str, Any]:
 
 
 def run(quick: bool, budget: float | None) -> dict[str, Any]:
-    """Every case; five rounds each, quickly three."""
-    given = {name: child(name, 3 if quick else 5) for name in CASES}
+    """Every case; quickly three rounds of each."""
+    given = {name: child(name, 3 if quick else ROUNDS) for name in CASES}
     sources = {file: sha for part in given.values() for file, sha in part.pop("sources").items()}
     return {"device": "cpu", **given, "sources": sources}
 

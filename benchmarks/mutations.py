@@ -141,6 +141,11 @@ def junk(folder: Path, rng: np.random.Generator) -> None:
     forge(folder, edit)
 
 
+def endless(name: str) -> Change:
+    """An entry of the last history row replaced by a whole number that no float holds."""
+    return lambda folder, rng: forge(folder, lambda body: body["facts"]["history"][-1].update({name: 10**400}))
+
+
 def without(name: str) -> Change:
     """An entry of the manifest less."""
     return lambda folder, rng: forge(folder, lambda body: {key: value for key, value in body.items() if key != name})
@@ -233,6 +238,7 @@ MUTATIONS: tuple[tuple[str, int, Change], ...] = (
     ("tensor missing", 8, tensors(dropped)),
     ("not finite", 8, tensors(unbounded)),
     ("facts", 30, junk),
+    *((f"endless {name}", 1, endless(name)) for name in ("seconds", "step", "skipped")),
     ("name leads outside", 1, extra("../../outside")),
     ("name leads outside", 1, extra("state/../../../outside")),
     ("name is absolute", 1, extra("/outside")),

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ ENVIRONMENT = {
 }
 
 
-def summary(ours: list[float], peer: list[float]) -> dict[str, Any]:
+def summary(ours: Sequence[float] | np.ndarray, peer: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """Ratio of medians with its 95 % bootstrap interval over pairs, and the quartiles of the pairs' own ratios."""
     a, b = np.array(ours), np.array(peer)
     draws = np.random.default_rng(SEED).integers(len(a), size=(4000, len(a)))
