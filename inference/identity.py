@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -66,3 +67,8 @@ def check_shapes(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
         if found != tuple(shape):
             raise InputError(f"the checkpoint has shape {found} for '{name}', but {tuple(shape)} is expected; resume with the "
                              "optimiser and the settings of the fit that wrote it.")  # fmt: skip
+
+
+def tells_counts(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether these entries of a history row are floats of at least 0, which a whole number of 400 digits cannot be."""
+    return all(isinstance(row.get(name), int | float) and 0 <= row[name] <= sys.float_info.max for name in names)

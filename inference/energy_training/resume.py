@@ -10,7 +10,7 @@ import numpy as np
 from ppl_models.datasets import Dataset
 
 from ..checkpoint import Checkpoints
-from ..identity import check_same, check_types, digest, shown, versions_of
+from ..identity import check_same, check_types, digest, shown, tells_counts, versions_of
 from .objective import Objective
 
 
@@ -42,7 +42,7 @@ def restored(
                 raise ValueError(f"'{name}' is not finite")
         history, timings = list(facts["history"]), [float(seconds) for seconds in facts["timings"]]
         trained = [row for row in history if "layer" not in row]  # greedy epochs are timed apart
-        rows = all(row["epoch"] == i + 1 and row["seconds"] >= 0 for i, row in enumerate(history))
+        rows = all(row["epoch"] == i + 1 and tells_counts(row, "seconds") for i, row in enumerate(history))
         if not rows or len(history) != step or len(trained) != len(timings) or not np.isfinite(timings).all():
             raise ValueError("its history is not that of so many epochs")
         return state, history, timings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoints
 from ..estimate import Estimate
-from ..identity import check_same, check_types
+from ..identity import check_same, check_types, tells_counts
 from .epoch import Epoch, Frozen
 from .stopping import Tail, begun
 
@@ -121,15 +120,11 @@ def check(step: int, state: Mapping[str, np.ndarray], first: Epoch, course: Cour
     shapes = [{name: np.shape(value) for name, value in one.items()} for one in first.params]
     if tail.total is not None and [{n: np.shape(v) for n, v in one.items()} for one in tail.total] != shapes:
         raise ValueError("its averages are of other parameters")
-    numbers = [row["epoch"] for row in course.history if set(row) >= ROW and counts(row["step"], row["seconds"], row["skipped"])]
+    rows = (row for row in course.history if set(row) >= ROW and tells_counts(row, "step", "seconds", "skipped"))
+    numbers = [row["epoch"] for row in rows]
     whole = len(numbers) == step + 1 and numbers == list(range(len(numbers)))
     if not whole or len(course.finals) != (restarts if step else 0) or tail.count < 0:
         raise ValueError("its history is not that of so many epochs")
-
-
-def counts(*numbers: Any) -> bool:
-    """Whether each is a finite float of at least 0, which a whole number of 400 digits is not."""
-    return all(isinstance(x, int | float) and 0 <= x <= sys.float_info.max for x in numbers)
 
 
 def estimate(kept: Mapping[str, float | None] | None) -> Estimate | None:
