@@ -7,7 +7,8 @@ means. Weights start from N(0, 0.01²), visible biases at the log odds of the co
 
 A stage is ten epochs; parameters and chains go on from one to the next, the order of the rows is drawn afresh. Trainings that
 differ by their seed alone, or by the rounding of another processor, end about a nat apart (three of them have ended at -142.1
-on one and at -143.2 on another), so that what stands here is the mean of eight, each row's log p over them; the uncentred twin is trained once, beside the first.
+on one and at -143.2 on another), so that what stands here is the mean of eight, each row's log p over them; the uncentred twin
+is trained once, beside the first.
 """
 
 from __future__ import annotations
