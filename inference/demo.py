@@ -20,6 +20,9 @@ from .files import check_out, to_json, write
 
 BELIEF_NET = SigmoidBeliefNet(64, latent_dim=8)
 AUTOENCODER = VAE(64, latent_dim=2, hidden=(100,))
+SCORES = ["score", "running-mean", "leave-one-out"]
+OF_BITS = ["relaxed", *SCORES, "enumerate", "stock-trace", "stock-tracegraph", "stock-tracemeanfield"]
+OF_NORMALS = ["pathwise", "pathwise-kl", "path-only", *SCORES, "stock-trace", "stock-tracemeanfield"]
 
 
 def main() -> None:
@@ -36,10 +39,10 @@ def main() -> None:
     digits = load("digits")
     print(digits.card)
     runs = {
-        "sbn-numpyro": (BELIEF_NET, {"engine": "numpyro", "replicates": 4000}),
-        "vae-numpyro": (AUTOENCODER, {"engine": "numpyro", "replicates": 500}),
+        "sbn-numpyro": (BELIEF_NET, {"engine": "numpyro", "replicates": 4000, "estimators": OF_BITS}),
+        "vae-numpyro": (AUTOENCODER, {"engine": "numpyro", "replicates": 400, "estimators": OF_NORMALS}),
         "sbn-pyro": (BELIEF_NET, {"engine": "pyro", "replicates": 400, "epochs": 2, "estimators": [
-            "score", "running-mean", "leave-one-out", "enumerate", "stock-trace", "stock-tracegraph"]}),
+            *SCORES, "enumerate", "stock-trace", "stock-tracegraph"]}),
     }  # fmt: skip
     for name, (model, options) in runs.items():
         found = compare(model, digits, **{"epochs": 5, "seeds": 1, **options})
