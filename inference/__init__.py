@@ -9,36 +9,12 @@ from .conformance import check_model, checks
 from .coordinate_ascent import coordinate_ascent
 from .em import em
 from .energy_training import EnergyFit, fit_energy
-from .estimators import (
-    Arm,
-    Disarm,
-    DoublyReparameterised,
-    Enumerate,
-    LeaveOneOut,
-    LocalEnumeration,
-    MeasureValued,
-    Nvil,
-    Ovis,
-    PathOnly,
-    Pathwise,
-    Rebar,
-    ReinMax,
-    Relax,
-    Relaxed,
-    RunningMean,
-    Score,
-    StraightThrough,
-    Vimco,
-    WakeSleep,
-)
+from .estimators import DoublyReparameterised, Enumerate, LeaveOneOut, PathOnly, Pathwise, Relaxed, RunningMean, Score
 from .evaluate import Evaluation, evaluate
 from .gradients import probe
 from .mcmc import Draws, mcmc
 from .svi import Fit, fit
 
-__all__ = [
-    "Arm", "Checked", "Comparison", "Disarm", "DoublyReparameterised", "Draws", "EnergyFit", "Enumerate", "Evaluation", "Fit",
-    "LeaveOneOut", "LocalEnumeration", "MeasureValued", "Nvil", "Ovis", "PathOnly", "Pathwise", "Rebar", "ReinMax", "Relax",
-    "Relaxed", "RunningMean", "Score", "StraightThrough", "Vimco", "WakeSleep", "check", "check_model", "checks", "compare",
-    "coordinate_ascent", "em", "evaluate", "explore", "fit", "fit_energy", "mcmc", "probe",
-]  # fmt: skip
+__all__ = ["Checked", "Comparison", "DoublyReparameterised", "Draws", "EnergyFit", "Enumerate", "Evaluation", "Fit",
+           "LeaveOneOut", "PathOnly", "Pathwise", "Relaxed", "RunningMean", "Score", "check", "check_model", "checks",
+           "compare", "coordinate_ascent", "em", "evaluate", "explore", "fit", "fit_energy", "mcmc", "probe"]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from inspect import getdoc, getmodule
 from typing import Any
@@ -11,7 +10,7 @@ from ppl_models import CATALOGUE
 from ppl_models.datasets import DATASETS
 from ppl_models.language import ENGINES
 
-from .estimators import ESTIMATORS, STOCK, Score
+from .estimators import ESTIMATORS, STOCK
 from .kernels import KERNELS
 from .methods import PRESETS, methods
 
@@ -29,31 +28,23 @@ def models() -> list[dict[str, Any]]:
 
 
 def estimators() -> list[dict[str, Any]]:
-    """One row an estimator, from its file: formula, where it applies, what it is unbiased for, cost in evaluations, source."""
+    """One row an estimator, from the first line of its file: its formula and source."""
     out = []
     for name, make in ESTIMATORS.items():
         estimator = make()
-        idea = estimator.control if isinstance(estimator, Score) and estimator.control else estimator
-        doc = getmodule(type(idea)).__doc__ or ""
-        whole = " ".join(doc.split())
-        out.append({
-            "name": name, "engines": list(ENGINES), "summary": doc.splitlines()[0],
-            "applies_to": sentence(whole, "Applies (?:to )?"), "unbiased_for": list(estimator.unbiased_for),
-            "bias": sentence(whole, "(?=Unbiased|Biased)"),
-            "cost": sentence(whole, "(?=[^.]*evaluations? of)"), "source": sentence(whole, "Source: "),
-        })  # fmt: skip
+        told = getattr(estimator, "control", None) or estimator
+        summary = (getmodule(type(told)).__doc__ or "").splitlines()[0]
+        out.append({"name": name, "engines": list(ENGINES), "summary": summary, "unbiased_for": list(estimator.unbiased_for)})
     for name, cls in STOCK.items():
-        out.append({
-            "name": name, "engines": list(ENGINES), "summary": f"the library's own {cls}, as it is", "applies_to": "",
-            "unbiased_for": ["elbo"], "bias": "", "cost": "", "source": "",
-        })  # fmt: skip
+        out.append(
+            {
+                "name": name,
+                "engines": list(ENGINES),
+                "summary": f"the library's own {cls}, as it is",
+                "unbiased_for": ["elbo"],
+            }
+        )
     return out
-
-
-def sentence(text: str, beginning: str) -> str:
-    """The first sentence that begins so, without the beginning and the full stop."""
-    found = re.search(rf"(?:^|[.] ){beginning}(.*?)[.](?= [A-Z]|$)", text)
-    return found.group(found.lastindex) if found and found.lastindex else ""
 
 
 def kernels() -> list[dict[str, Any]]:

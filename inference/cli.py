@@ -69,9 +69,6 @@ def list_(
         echo(f"{kind}" + ("" if entries else ": none yet"))
         for row in entries:
             echo(f"  {row['name']:<26}{row['summary']}")
-            for what in ("applies_to", "bias", "cost", "source"):
-                if row.get(what):
-                    echo(f"  {'':<26}  {what.replace('_', ' '):<12}{row[what]}")
 
 
 @app.command()
@@ -213,11 +210,7 @@ def compare(
     budget: Annotated[float | None, typer.Option(help="Seconds for the probing; fewer replicates where it runs out.")] = None,
     epochs: Annotated[int, typer.Option(help="Length of the training curves.")] = 10,
     seeds: Annotated[int, typer.Option(help="Training curves an estimator.")] = 3,
-    batch: Batch = None,
-    lr: Annotated[str, typer.Option(help="Adam's step size; of several, 1e-3,3e-3, each estimator takes its best.")] = "1e-3",
-    trajectory: Annotated[bool, typer.Option("--trajectory", help="Probe early in the training too.")] = False,
-    minibatch_noise: Annotated[bool, typer.Option("--minibatch-noise", help="Measure the noise of the rows apart.")] = False,
-    bound: BoundName = None, particles: Particles = None, seed: Seed = 0,
+    batch: Batch = None, lr: Lr = 1e-3, bound: BoundName = None, particles: Particles = None, seed: Seed = 0,
     labels: Annotated[int | None, typer.Option(help="Known labels, where the model takes some: 100 if left out.")] = None,
     set_: Set = None, likelihood: Likelihood = None, binarise: Binarise = None, heldout: Heldout = None,
     data_dir: DataDir = None, device: Device = None, dtype: Dtype = "float32", out: Out = None,
@@ -225,23 +218,21 @@ def compare(
 ) -> None:  # fmt: skip
     """Measure gradient estimators on a model and data: bias, variance, cost, and where training arrives."""
     from .compare import compare as run
-    from .estimators import listed
     from .files import check_out, to_json, write
     from .methods import bound_of, check_method
     from .source import Source
     from .words import table
 
     out = check_out(out, overwrite)
-    names = None if estimators is None else listed(estimators)
+    names = None if estimators is None else [name.strip() for name in estimators.split(",") if name.strip()]
     asked = tuple(set_ or ())
     declaration, rows = Source(
         model, data, engine, asked, likelihood, binarise, heldout, data_dir, device, labels, seed).open()  # fmt: skip
     check_method(declaration, model, "svi")
     found = run(
         declaration, rows, engine=engine, estimators=names, replicates=replicates, budget=budget, epochs=epochs,
-        seeds=seeds, batch=batch, lr=step_sizes(lr), trajectory=trajectory, minibatch_noise=minibatch_noise,
-        bound=bound_of(model, bound), num_particles=particles, seed=seed, device=device, dtype=dtype,
-        progress=Status(rows.card),
+        seeds=seeds, batch=batch, lr=lr, bound=bound_of(model, bound), num_particles=particles, seed=seed, device=device,
+        dtype=dtype, progress=Status(rows.card),
     )  # fmt: skip
     note(f"device: {found.results['manifest']['device']}, {dtype}")
     results = {"command": command(), **found.results, "model": model}
@@ -256,23 +247,6 @@ def compare(
     else:
         echo(table(results))
         echo(results["verdict_sentence"])
-
-
-def step_sizes(text: str) -> list[float]:
-    """The numbers of a comma-separated list.
-
-    Raises:
-        InputError: One is no number.
-    """
-    out = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        try:
-            out.append(float(part))
-        except ValueError:
-            raise InputError(f"expected --lr to be a number or several, as 1e-3,3e-3, got '{part}'; give such.") from None
-    if not out:
-        raise InputError("expected --lr to be a number or several, as 1e-3,3e-3, got nothing; give such or leave it out.")
-    return out
 
 
 def again(typed: list[str]) -> str:

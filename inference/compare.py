@@ -26,16 +26,12 @@ from .estimate import mean
 from .estimators import ESTIMATORS, STOCK, Spec, named
 from .manifest import manifest
 from .metrics import FAMILY_WISE, Judgement, Moments, Reference, directions, judge
-from .minibatch_noise import minibatch_noise as minibatch_noise_of
-from .paired import paired
 from .pictures import pictures
 from .reference import chunks, reference
 from .svi import Fit, fit
 from .words import sentence, table
 
 POINTS = ("initial", "trained")
-TRAJECTORY = ("initial", "early", "trained")  # of one run
-MINIBATCHES, PER_MINIBATCH = 20, 50  # for the noise of the rows, and gradients of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +68,7 @@ def compare(
     epochs: int = 10,
     seeds: int = 3,
     batch: int | None = None,
-    lr: float | Sequence[float] = 1e-3,
-    trajectory: bool = False,
-    minibatch_noise: bool = False,
+    lr: float = 1e-3,
     bound: str = "elbo",
     num_particles: int | None = None,
     seed: int = 0,
@@ -94,10 +88,7 @@ def compare(
         epochs: Length of the training curves, and of the training that makes the point "trained".
         seeds: Training curves an estimator (0: none).
         batch: Rows of the fixed minibatch and of a training step; 128 where the model takes minibatches.
-        lr: Adam's step size, the same for all; of several, each estimator takes the one whose run from the first seed ends at
-            the best training ELBO, so that all have the same budget of tuning.
-        trajectory: Probe also after a tenth of the training, on the way to the trained point.
-        minibatch_noise: Measure also what of the gradient's variance is the draw of the rows, at each point.
+        lr: Adam's step size, the same for all.
         bound: "elbo", or "iwae" for the K-sample bound, which then also trains.
         num_particles: K of the K-sample bound (5 if left out); for the ELBO, samples that are averaged.
         seed: Of everything.
@@ -109,20 +100,17 @@ def compare(
         InputError: A setting or the data cannot be used, or an estimator that you named does not apply.
     """
     particles = (5 if bound == "iwae" else 1) if num_particles is None else num_particles
-    rates = list(lr) if isinstance(lr, Sequence) else [lr]
-    for rate in rates or [0.0]:
-        check_settings(
-            replicates=replicates, budget=budget, epochs=epochs, seeds=seeds, batch=batch, lr=rate, seed=seed, dtype=dtype,
-            bound=bound, num_particles=particles,
-        )  # fmt: skip
+    check_settings(
+        replicates=replicates, budget=budget, epochs=epochs, seeds=seeds, batch=batch, lr=lr, seed=seed, dtype=dtype,
+        bound=bound, num_particles=particles,
+    )  # fmt: skip
     check_engine(engine)
     chosen = _specs(estimators)
     data, began = prepare(data, model), perf_counter()
     size = min(batch or (128 if can_subsample(model) else len(data.x)), len(data.x))
-    training: dict[str, Any] = {"engine": engine, "batch": batch, "dtype": dtype, "device": device}
-    middle, places = rates[(len(rates) - 1) // 2], TRAJECTORY if trajectory else POINTS
+    training: dict[str, Any] = {"engine": engine, "lr": lr, "batch": batch, "dtype": dtype, "device": device}
     objective = {"bound": bound, "num_particles": particles}
-    points = {"initial": fit(model, data, epochs=0, lr=middle, seed=seed, **training)}
+    points = {"initial": fit(model, data, epochs=0, seed=seed, **training)}
     pair, rows, start = points["initial"].bound, minibatch(data, model, size, seed), points["initial"].params
     shared, probes = import_module(f"inference._{engine}"), import_module(f"inference.gradients._{engine}")
     with shared.session(dtype, device):
@@ -140,44 +128,34 @@ def compare(
             raise InputError("no estimator applies to this model; does its guide draw any latent?")
     progress("training to the point where estimators are measured")
     training |= objective
-    if trajectory:
-        points["early"] = fit(model, data, epochs=max(1, epochs // 10) if epochs else 0, lr=middle, seed=seed, **training)
-    points["trained"] = trained = fit(model, data, epochs=epochs, lr=middle, seed=seed, **training)
+    points["trained"] = trained = fit(model, data, epochs=epochs, seed=seed, **training)
     with shared.session(dtype, device):
         references = {}
-        for point in places:
+        for point in POINTS:
             progress(f"reference gradient at the {point} point")
             references[point] = reference(
                 engine, model, pair, rows, points[point].params, len(data.x), prepared, objective, replicates, seed
             )
         measured: dict[tuple[str, str], dict[str, Any]] = {}
-        share = None if budget is None else budget / (len(prepared) * len(places))
-        for point in places:
+        share = None if budget is None else budget / (len(prepared) * len(POINTS))
+        for point in POINTS:
             for name, gradients in prepared.items():
                 progress(f"{name}, {point} point")
                 measured[name, point] = measure(
                     gradients, points[point].params, references[point], replicates, share, seed,
-                    len(prepared) * len(places))  # fmt: skip
-        rows_noise = {}
-        for point in places if minibatch_noise else ():
-            progress(f"the noise of the rows, {point} point")
-            rows_noise[point] = _noise_of_rows(
-                {n: g for n, g in prepared.items() if n not in STOCK and bound in _claims(chosen[n])}, points[point].params,
-                {n: measured[n, point] for n in prepared}, data, model, size, seed)  # fmt: skip
-    drawn, curves, tuned = pictures(trained, seed), [], dict[str, dict[str, float]]()
+                    len(prepared) * len(POINTS))  # fmt: skip
+    drawn, curves = pictures(trained, seed), []
     for name in prepared if seeds else ():
-        runs = {}
-        for rate in rates:
-            progress(f"training with {name}, step size {rate:g}, seed {seed}")
-            runs[rate] = fit(model, data, estimator=chosen[name], epochs=epochs, lr=rate, seed=seed, **training)
-        tuned[name] = {f"{rate:g}": _train_elbo(run) for rate, run in runs.items()}
-        rate = max(rates, key=lambda rate: tuned[name][f"{rate:g}"])
-        curves.append(_curve(name, runs[rate], seed, rate))
-        for other in range(seed + 1, seed + seeds):
-            progress(f"training with {name}, seed {other}")
-            run = fit(model, data, estimator=chosen[name], epochs=epochs, lr=rate, seed=other, **training)
-            curves.append(_curve(name, run, other, rate))
-    claims = {name: _claims(chosen[name], [measured[name, point] for point in places]) for name in prepared}
+        for run in range(seeds):
+            progress(f"training with {name}, seed {seed + run}")
+            curves.append(
+                _curve(
+                    name,
+                    fit(model, data, estimator=chosen[name], epochs=epochs, seed=seed + run, **training),
+                    seed + run,
+                )
+            )
+    claims = {name: _claims(chosen[name], [measured[name, point] for point in POINTS]) for name in prepared}
     results = {
         "model": _name(model), "settings": _settings(model), "engine": engine, "data": describe(data), **objective,
         "reference": {
@@ -188,12 +166,12 @@ def compare(
             {"name": name, "engine": engine, "point": point, **(
                 {"applicable": True, "unbiased_for": claims[name], **measured[name, point],
                  "final_elbo": _final(curves, name)} if name in prepared else _absent(refused[name], chosen[name]))}
-            for point in places for name in chosen
+            for point in POINTS for name in chosen
         ],
-        "curves": curves, "paired": paired(curves), "minibatch_noise": rows_noise, "tuning": tuned if len(rates) > 1 else {},
+        "curves": curves,
         "manifest": {
             **trained.manifest, **manifest(versions=shared.VERSIONS, seed=seed), "wall_seconds": perf_counter() - began,
-            "batch": size, "lr": middle, "epochs": epochs, "seeds": seeds, "family_wise_error": FAMILY_WISE,
+            "batch": size, "lr": lr, "epochs": epochs, "seeds": seeds, "family_wise_error": FAMILY_WISE,
         },
     }  # fmt: skip
     results["verdict_sentence"] = sentence(results)
@@ -238,28 +216,6 @@ def measure(
         "model_evaluations": gradients.evaluations,
         "efficiency": None if moments.noiseless else 1.0 / (trace.value * step),
     }  # fmt: skip
-
-
-def _noise_of_rows(
-    unbiased: Mapping[str, Any], params: Mapping[str, np.ndarray], told: Mapping[str, Any], data: Dataset, model: Any,
-    size: int, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    """By the estimator of least variance that is not biased; the noise of the latents on a minibatch beside it."""
-    honest = [name for name in unbiased if told[name]["verdict"] != "biased" and not told[name]["reason"]]
-    if not honest or size == len(data.x):
-        return {"value": 0.0, "low": 0.0, "high": 0.0, "by": None, "latents": None}
-    name = min(honest, key=lambda name: told[name]["variance_trace"]["value"])
-    gradients = unbiased[name]
-    batches = [minibatch(data, model, size, seed + 1 + i) for i in range(MINIBATCHES)]
-    found, within = minibatch_noise_of(gradients, params, gradients.control(params, seed + 1), batches, PER_MINIBATCH, seed)
-    return {**found.to_json(), "by": name, "latents": within}
-
-
-def _train_elbo(run: Fit) -> float:
-    """Where training arrived by its own count; −inf where it did not arrive at a number."""
-    told = run.history[-1]["train_elbo"] if run.history else None
-    value = -np.inf if told is None else told.value
-    return float(value) if np.isfinite(value) else -np.inf
 
 
 def seconds_of(run: Callable[[], Any], most: float = 0.15) -> float:
@@ -307,10 +263,10 @@ def _reason(error: Exception) -> str:
     return text.removeprefix("estimator ").split(" does not apply: ")[-1].rstrip(".")
 
 
-def _curve(name: str, run: Fit, seed: int, lr: float) -> dict[str, Any]:
+def _curve(name: str, run: Fit, seed: int) -> dict[str, Any]:
     rows = [row for row in run.history if row["heldout_elbo"] is not None]
     return {
-        "name": name, "engine": run.engine, "seed": seed, "lr": lr, "steps": [row["step"] for row in rows],
+        "name": name, "engine": run.engine, "seed": seed, "steps": [row["step"] for row in rows],
         "seconds": [row["seconds"] for row in rows], "elbo": [row["heldout_elbo"].value for row in rows],
         "setup_seconds": run.setup_seconds,
     }  # fmt: skip

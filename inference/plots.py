@@ -119,14 +119,14 @@ def _dots(
     axes = figure.add_subplot()
     biased: dict[str, float] = {}
     for row, (value, low, high), limit in zip(rows, values, bars, strict=True):
-        look, point = looks[row["label"]], str(row.get("point"))
-        y = names.index(row["label"]) + {"trained": 0.19, "early": 0.0}.get(point, -0.19)
+        look, trained = looks[row["label"]], row.get("point") == "trained"
+        y = names.index(row["label"]) + (0.19 if trained else -0.19)
         wrong = bar is not None and row.get("verdict") == "biased"
         if limit > 0:
             axes.barh(y, limit - floor / 2, 0.3, floor / 2, color=FAINT, linewidth=0)
         if high > floor:
             axes.plot([max(low, floor), max(high, floor)], [y, y], color=look.colour, linewidth=2.6 if wrong else 1.6)
-        marker, face = look.marker if value > floor else "<", {"trained": look.colour, "early": FAINT}.get(point, SURFACE)
+        marker, face = look.marker if value > floor else "<", look.colour if trained else SURFACE
         axes.plot(max(value, floor), y, marker, ms=9 if wrong else 7, mec=look.colour, mfc=face, mew=1.6, clip_on=False)
         if wrong:
             where = max(high, value, floor, biased.get(row["label"], floor))
@@ -141,16 +141,14 @@ def _dots(
     axes.tick_params(axis="y", length=0, labelsize=12)
     _log_ticks(axes.xaxis, tick)
     style = {"linestyle": "", "marker": "o", "markeredgecolor": INK, "markersize": 7}
-    faces = {"initial": SURFACE, "early": FAINT, "trained": INK}
-    if not any(row.get("point") == "early" for row in rows):
-        del faces["early"]
-    marks = [Line2D([], [], label=f"{point} parameters", markerfacecolor=face, **style) for point, face in faces.items()]
-    figure.legend(handles=marks, loc="outside upper right", ncols=len(marks), frameon=False, handletextpad=0.2)
+    marks = [Line2D([], [], label="initial parameters", markerfacecolor=SURFACE, **style)]
+    marks += [Line2D([], [], label="trained parameters", markerfacecolor=INK, **style)]
+    figure.legend(handles=marks, loc="outside upper right", ncols=2, frameon=False, handletextpad=0.2)
     return figure
 
 
 def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
-    """Variance against the time of one gradient, last point of each; diagonals join equal efficiency, steps the unbeaten."""
+    """Variance against the time of one gradient, last point of each; the diagonals join equal efficiency."""
     spots: dict[str, tuple[float, float]] = {}
     for row in sorted(rows, key=lambda row: row.get("point") == "trained"):
         x, y = finite(row.get("seconds_per_gradient")), interval(row.get("variance_trace"))[0]
@@ -176,24 +174,12 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
         if bottom < 10.0**-exponent / right < top:
             note = f"efficiency {_plain(number(10.0**exponent))}"
             axes.annotate(note, (right, 10.0**-exponent / right), (5, 0), **_BESIDE, color=MUTED, fontsize=10)
-    front = pareto(list(spots.values()))
-    axes.step([x for x, _ in front] + [right], [y for _, y in front] + [front[-1][1]], where="post", color=MUTED,
-              linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)  # fmt: skip
     figure.draw_without_rendering()  # fixes the frame, which the labels need
     boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(list(spots.values()))]
     for name, spot in sorted(spots.items(), key=lambda item: item[1]):
         axes.plot(*spot, looks[name].marker, ms=8, color=looks[name].colour)
         _label(axes, name, spot, looks[name].colour, boxes)
     return figure
-
-
-def pareto(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that no other is at most as large as in both numbers, by the first."""
-    out: list[tuple[float, float]] = []
-    for x, y in sorted(spots):
-        if not out or y < out[-1][1]:
-            out.append((x, y))
-    return out
 
 
 def elbo(series: Sequence[Series], axes_labels: Mapping[str, str], baseline: tuple[str, float] | None) -> Figure | None:

@@ -33,7 +33,7 @@ def compare_report(results: Mapping[str, Any], pictures: Mapping[str, np.ndarray
         ("Training", _CURVES, plots.svg(plots.elbo, _medians(curves, looks), axes, None)),
     ]
     table = {"columns": [column[:2] for column in _COLUMNS], "groups": _groups(rows, looks)}
-    facts = _facts(results) + _reference(results.get("reference") or {}) + _rows_noise(results) + _paired(results)
+    facts = _facts(results) + _reference(results.get("reference") or {})
     return _render(results, facts, page, pictures, image_shape, table=table)
 
 
@@ -237,8 +237,7 @@ def nats(estimate: Any, unit: str = "") -> str:
 
 _VARIANCE = "Less is better. Bars are 95 % intervals; an arrow at the left edge lies beyond it."
 _BIAS = "A mark right of its faint bar is a bias that the replicates can see. An arrow at the left edge lies beyond it."
-_COST = ("Down and left is better. Along a diagonal the efficiency, 1 / (variance × seconds), is the same; the dashed "
-         "steps join those that none beats in both.")  # fmt: skip
+_COST = "Down and left is better. Along a diagonal the efficiency, 1 / (variance × seconds), is the same."
 _CURVES = "Held-out bound; the median over seeds, with a band from the worst seed to the best. Up is better."
 _SWEEP = "The held-out bound of each fit, nats per datum, with its 95 % interval. Up is better."
 _FIT = "The bound on data that was fitted and on data that was held out, with 95 % bands. Up is better."
@@ -361,23 +360,6 @@ def _reference(reference: Mapping[str, Any]) -> list[tuple[str, str]]:
         norm, error = ((found or {}).get(key) for key in ("gradient_norm", "relative_error"))
         parts.append(f"{point}: ‖g‖ = {number(norm)}, known to {percent(error)}")
     return [("Reference gradient", "; ".join(parts))]
-
-
-def _rows_noise(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What of the variance no estimator takes away."""
-    found = results.get("minibatch_noise") or {}
-    parts = [f"{point}: {nats(noise)}, the latents' {number(noise.get('latents'))} by {noise['by']}"
-             for point, noise in found.items() if noise.get("by")]  # fmt: skip
-    return [("Variance from the draw of the rows", "; ".join(parts))] if parts else []
-
-
-def _paired(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where training arrives, against the best."""
-    rows = [row for row in results.get("paired") or [] if row.get("low") is not None]
-    if not rows:
-        return []
-    told = ", ".join(f"{row['name']} {number(row['value'])} [{number(row['low'])}, {number(row['high'])}]" for row in rows)
-    return [(f"Final ELBO less that of {rows[0]['against']}, paired by {rows[0]['seeds']} seeds", told)]
 
 
 def _value(value: Any) -> str:

@@ -17,15 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference import Disarm, LeaveOneOut, MeasureValued, Nvil, Ovis, Rebar, Relax, Score
-from inference.estimators import Latent, num_samples
+from inference import LeaveOneOut, Score
+from inference.estimators import num_samples
 from inference.gradients.blocks import Blocks
 from ppl_models import bind
 
 Arrays = Mapping[str, Any]
 #: Each program is run once: compiling it well does not pay.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-RELAXED = {1: 120, 2: 56, 3: 25}  # points a number, by how many numbers are drawn
 NODES = 8  # Gauss-Hermite: exact for polynomials up to degree 15; the largest here has degree 6
 
 
@@ -125,11 +124,6 @@ class Net:
                 logits = x[:, :2] @ p("encoder2") + z1 @ p("encoder12")
                 ppl.sample("z2", ppl.dist.Bernoulli(logits=logits).to_event(1))
 
-    def chance(self, p: Arrays, x: np.ndarray, name: str) -> np.ndarray:
-        """q(bit = 1) of a site whose bits depend on no other draw, (rows, bits) or, of the global bit, a number."""
-        logits = p["g.guide"] if name == "g" else x[..., :2] @ p["encoder"] + p["encoder.bias"]
-        return 1 / (1 + np.exp(-logits))
-
     def log_q(self, p: Arrays, x: Any, v: Arrays) -> dict[str, Any]:
         """Of each site at the values v, one number a row."""
         out = {"g": bernoulli(p["g.guide"], v["g"])} if self.shared else {}
@@ -137,15 +131,6 @@ class Net:
         if len(self.bits) == 2:
             out["z2"] = bernoulli(x[..., :2] @ p["encoder2"] + v["z1"] @ p["encoder12"], v["z2"]).sum(-1)
         return out
-
-    def of_states(self, p: Arrays, x: Any) -> tuple[Any, Any, Any]:
-        """log p − log q as the ELBO counts them, log q, and log q as counted, of every state of a row, (states, rows)."""
-        counts_x, counts_z = (x[:, 2], x[:, 3]) if self.masked else (1.0, 1.0)
-        z = grid((2,) * self.bits[0])[:, None]
-        log_q = bernoulli(x[:, :2] @ p["encoder"] + p["encoder.bias"], z).sum(-1)
-        cost = counts_z * (bernoulli(p["prior"], z).sum(-1) - log_q)
-        logits = z @ p["decoder"] + p["decoder.bias"]
-        return cost + counts_x * bernoulli(logits, x[:, :2]).sum(-1), log_q, counts_z * log_q
 
     def exact(self, p: Arrays, x: Any) -> Any:
         """The ELBO of all rows of x."""
@@ -239,10 +224,6 @@ class Curve:
         """Of the discrete site."""
         return {"c": bernoulli(x[..., 0] * p["c.encoder"], v["c"])} if self.switch else {}
 
-    def chance(self, p: Arrays, x: np.ndarray, name: str) -> np.ndarray:
-        """q(c = 1), (rows,)."""
-        return 1 / (1 + np.exp(-x[..., 0] * p["c.encoder"]))
-
     def q(self, p: Arrays, x: Any) -> tuple[Any, Any]:
         """Location and scale of the guide's z where there is no c."""
         return x[..., :1] @ p["encoder"] + p["encoder.bias"], p["scale"]
@@ -266,70 +247,6 @@ class Curve:
         return total
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A category k, one-hot or by its index, on which x, two observed bits, depends; see `Net`'s columns."""
-
-    by_index: bool = False
-    masked: bool = False
-    count: int = 3
-    noise = 0
-
-    def __str__(self) -> str:
-        return f"choice-{self.count}" + "-by-index" * self.by_index
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        c = self.count
-        return {"prior": (c,), "decoder": (c, 2), "encoder": (2, c), "encoder.bias": (c,)}
-
-    @property
-    def sites(self) -> dict[str, tuple[tuple[int, ...], bool]]:
-        return {"k": (() if self.by_index else (self.count,), True)}
-
-    def values(self, name: str) -> np.ndarray:
-        return np.arange(self.count) if self.by_index else np.eye(self.count)
-
-    params, data = Net.params, Net.data
-
-    def draw(self, ppl: Any, logits: Any, counts: Any) -> Any:
-        fn = ppl.dist.Categorical(logits=logits) if self.by_index else ppl.one_hot_categorical(logits)
-        return fn.mask(counts) if self.masked else fn
-
-    def model(self, ppl: Any, x: Any, total: int | None = None) -> None:
-        prior, decoder = (ppl.param(n, ppl.xp.zeros(self.shapes[n])) for n in ("prior", "decoder"))
-        with ppl.plate("data", total or x.shape[0], subsample=x.shape[0]):
-            k = ppl.sample("k", self.draw(ppl, prior + 0 * x[:, :1], x[:, 3] > 0))
-            of_x = ppl.dist.Bernoulli(logits=decoder[k] if self.by_index else k @ decoder).to_event(1)
-            ppl.sample("x", of_x.mask(x[:, 2] > 0) if self.masked else of_x, obs=x[:, :2])
-
-    def guide(self, ppl: Any, x: Any, total: int | None = None) -> None:
-        weight, bias = (ppl.param(n, ppl.xp.zeros(self.shapes[n])) for n in ("encoder", "encoder.bias"))
-        with ppl.plate("data", total or x.shape[0], subsample=x.shape[0]):
-            ppl.sample("k", self.draw(ppl, x[:, :2] @ weight + bias, x[:, 3] > 0))
-
-    def chance(self, p: Arrays, x: np.ndarray, name: str) -> np.ndarray:
-        """Of each stick, that it is chosen where none before it was."""
-        q = np.exp(x[..., :2] @ p["encoder"] + p["encoder.bias"])
-        return q[..., :-1] / np.cumsum(q[..., ::-1], -1)[..., ::-1][..., :-1]
-
-    def log_q(self, p: Arrays, x: Any, v: Arrays) -> dict[str, Any]:
-        q = jax.nn.log_softmax(x[..., :2] @ p["encoder"] + p["encoder.bias"])
-        one_hot = np.eye(self.count)[v["k"]] if self.by_index else v["k"]
-        return {"k": (one_hot * q).sum(-1)}
-
-    def of_states(self, p: Arrays, x: Any) -> tuple[Any, Any, Any]:
-        counts_x, counts_k = (x[:, 2], x[:, 3]) if self.masked else (1.0, 1.0)
-        log_q = jax.nn.log_softmax(x[:, :2] @ p["encoder"] + p["encoder.bias"]).T
-        cost = counts_k * (jax.nn.log_softmax(p["prior"])[:, None] - log_q)
-        return cost + counts_x * bernoulli(p["decoder"][:, None], x[:, :2]).sum(-1), log_q, counts_k * log_q
-
-    def exact(self, p: Arrays, x: Any) -> Any:
-        """The ELBO of all rows of x."""
-        log_w, log_q, _ = self.of_states(p, x)
-        return (jnp.exp(log_q) * log_w).sum()
-
-
 class Setting(NamedTuple):
     """How many rows a minibatch has, of how many, and what scales the whole."""
 
@@ -351,26 +268,6 @@ def exact(program: Any, rows: int, scale: float = 1.0) -> np.ndarray:
         return scale * flat({name: np.asarray(value) for name, value in out.items()})
 
 
-@cache
-def exact_bound(program: Any, rows: int, particles: int, scale: float = 1.0, wake: bool = False) -> np.ndarray:
-    """The gradient of scale · L_K, summed over every tuple of K states of each row; or what wake-sleep stands for."""
-
-    def total(p: Arrays, x: Any) -> Any:
-        log_w, log_q, counted = program.of_states(p, x)
-        index = grid((len(log_w),) * particles).astype(int)
-        value = jax.nn.logsumexp(log_w[index], axis=1) - np.log(particles)
-        if not wake:
-            return (jnp.exp(log_q[index].sum(1)) * value).sum()
-        # The model's part of ∇L_K, and the mean of Σₖ w̃ₖ ∇log q(zₖ): draws and weights are given.
-        mass, share = jnp.exp(log_q[index].sum(1)), jax.nn.softmax(log_w[index], axis=1)
-        return (jax.lax.stop_gradient(mass[:, None] * share) * (log_w + 2 * counted)[index]).sum()
-
-    with jax.enable_x64(True):
-        data, params = jnp.asarray(program.data(rows)), {n: jnp.asarray(v) for n, v in program.params().items()}
-        out = jax.jit(jax.grad(total), compiler_options=QUICK)(params, data)
-        return scale * flat({name: np.asarray(value) for name, value in out.items()})
-
-
 def flat(gradient: Arrays) -> np.ndarray:
     return np.concatenate([np.asarray(gradient[name]).ravel() for name in sorted(gradient)])
 
@@ -383,37 +280,32 @@ class Outcomes(NamedTuple):
     probability: np.ndarray  # (outcomes, minibatches)
 
 
-def values_of(program: Any, name: str) -> np.ndarray:
-    """Every value of one draw, (values, *shape): of bits, unless the program says otherwise."""
-    told = getattr(program, "values", None)
-    shape = program.sites[name][0]
-    return told(name) if told else grid((2,) * int(np.prod(shape, dtype=int))).reshape(-1, *shape)
-
-
-def outcomes(program: Any, plan: Mapping[str, Any], params: Arrays, x: np.ndarray, particles: int = 1) -> Outcomes:
+def outcomes(program: Any, plan: Mapping[str, Any], params: Arrays, x: np.ndarray) -> Outcomes:
     """Of the draws that `plan` makes on the minibatches x (minibatches, batch, columns)."""
-    samples, batch = num_samples(plan, particles) if plan else 1, x.shape[1]
+    samples, batch = num_samples(plan) if plan else 1, x.shape[1]
     summed = [n for n in program.sites if n in plan and plan[n].variant == "enumerate"]
-    drawn = [n for n in program.sites if n not in summed]
-    single = {n: values_of(program, n) for n in program.sites}
-    plates = {n: (batch,) if per_row else () for n, (_, per_row) in program.sites.items()}
-    table = grid(tuple(len(single[n]) for n in summed)).astype(int)
+    shapes = {n: (*((batch,) if per_row else ()), *shape) for n, (shape, per_row) in program.sites.items()}
+    sizes = {n: int(np.prod(program.sites[n][0], dtype=int)) for n in summed}
+    table = grid((2,) * sum(sizes.values()))
     rows = len(table)
-    count = {n: samples * rows * int(np.prod(plates[n], dtype=int)) for n in drawn}
-    sizes = tuple(len(single[n]) for n in drawn for _ in range(count[n]))
-    assert np.prod(sizes) <= 2**12, f"{np.prod(sizes)} are too many outcomes"
-    draws = grid(sizes).astype(int)
+    drawn = [n for n in program.sites if n not in summed]
+    count = {n: samples * rows * int(np.prod(shapes[n], dtype=int)) for n in drawn}
+    bits = sum(count.values())
+    assert bits <= 12, f"{bits} bits are too many outcomes"
+    draws = grid((2,) * bits)
     sampled = "z" in plan and plan["z"].variant == "score" and samples > 1  # coupled samples: force z itself
     eps, mass = hermite(program.noise * samples if sampled else program.noise) if program.noise else (None, np.ones(1))
     nodes = len(mass)
     given, values, start = {}, {}, 0
-    for name in drawn:  # outcomes: discrete draws slowest, noise fastest
-        value = single[name][draws[:, start : start + count[name]]]
-        value = value.reshape(-1, 1, samples * rows, *plates[name], *single[name].shape[1:])
+    for name in drawn:  # outcomes: bits slowest, noise fastest
+        value = draws[:, start : start + count[name]].reshape(-1, 1, samples * rows, *shapes[name])
         start, given[name], values[name] = start + count[name], value.repeat(nodes, 0), value
-    for i, name in enumerate(summed):
-        value = np.tile(single[name][table[:, i]], (samples, *(1,) * (single[name].ndim - 1)))
-        values[name] = value.reshape(1, 1, samples * rows, *(1,) * len(plates[name]), *single[name].shape[1:])
+    start = 0
+    for name in summed:
+        value = np.tile(table[:, start : start + sizes[name]], (samples, 1))
+        per_row = program.sites[name][1]
+        values[name] = value.reshape(1, 1, samples * rows, *((1,) if per_row else ()), *program.sites[name][0])
+        start += sizes[name]
     with jax.enable_x64(True):
         log_q = program.log_q(params, x[None, :, None], values)
     log_mass = np.zeros((len(draws), len(x)))
@@ -425,108 +317,8 @@ def outcomes(program: Any, plan: Mapping[str, Any], params: Arrays, x: np.ndarra
         loc, scale = program.q({n: np.asarray(v) for n, v in params.items()}, x)
         eps = eps.reshape(nodes, 1, samples, 1, program.noise)
         given["z"] = np.tile(loc[None, :, None] + scale * eps, (len(draws), 1, 1, 1, 1))
-    found = Outcomes(given, None if eps is None or sampled else np.tile(eps, (len(draws), 1)), probability)
-    for name in plan:
-        if isinstance(plan[name], Disarm):
-            found = paired(name, program.chance(params, x, name), found)
-        elif isinstance(plan[name], Rebar):
-            relaxed = [n for n in plan if isinstance(plan[n], Rebar)]
-            points = RELAXED[sum(int(np.prod(given[n].shape[2:], dtype=int)) for n in relaxed)]
-            found = conditioned(name, points, hasattr(program, "values"), found)
-        elif isinstance(plan[name], MeasureValued):
-            found = replaced(name, (samples * rows, batch, program.noise), found)
-    assert np.allclose(found.probability.sum(0), 1.0, atol=1e-12)
-    return found
-
-
-def paired(name: str, p: np.ndarray, found: Outcomes) -> Outcomes:
-    """With the uniform noise of an antithetic pair: of each bit, every range of u that leads to another pair.
-
-    `p` are the chances of a row's independent bits, (minibatches, rows, bits), or one number: of a category those of its
-    sticks, one fewer than the one-hot value is long. What is estimated is linear in u within a range, which is forced just
-    inside of both its ends: a range that the estimator takes to end elsewhere is seen.
-    """
-    value = found.given[name]  # (outcomes, 1, samples × rows, *draw)
-    if value.ndim == p.ndim + 1:  # an index
-        value = np.eye(p.shape[-1] + 1)[value]
-    p = p[None, :, None] if p.ndim > 1 else p.reshape(1, 1, 1, *p.shape)
-    if bits := p.shape[-1] == value.shape[-1] or value.ndim == 3:
-        before = np.zeros_like(value)
-    else:
-        value = value[..., :-1]
-        before = np.cumsum(value, -1) - value
-    p = np.broadcast_to(p, (value.shape[0], found.probability.shape[1], *value.shape[2:]))
-    value, before = np.broadcast_to(value, p.shape), np.broadcast_to(before, p.shape)
-    cut = np.where(value > 0, (1 - p) / p, (1 - 2 * p) / (1 - p)).clip(0, 1)  # of the noise: above it the partner is 1
-    low, high = np.where(before > 0, np.minimum(p, 1 - p), cut), np.where(before > 0, np.maximum(p, 1 - p), 1.0)
-    edges = np.stack([np.zeros_like(p), low, *(() if bits else (high,)), np.ones_like(p)])
-    count = int(np.prod(value.shape[2:], dtype=int))
-    near = np.stack([edges[:-1] + 1e-9 * np.diff(edges, axis=0), edges[1:] - 1e-9 * np.diff(edges, axis=0)], 1)
-    near, share = near.reshape(-1, *p.shape), np.diff(edges, axis=0).repeat(2, 0) / 2
-    which = grid((len(near),) * count).astype(int).reshape(-1, 1, 1, *value.shape[2:])
-    noise, mass = (np.stack([np.choose(w, of) for w in which]) for of in (near, share))
-    mass = mass.reshape(*mass.shape[:3], -1).prod(-1)
-    if not bits:
-        noise = np.concatenate([noise, np.full_like(noise[..., :1], 0.5)], -1)
-    given = {n: np.tile(v, (len(which), *(1,) * (v.ndim - 1))) for n, v in found.given.items()}
-    given[f"{name}~"] = noise.reshape(-1, *noise.shape[2:])
-    return Outcomes(given, _tiled(found.noise, len(which)), (mass * found.probability).reshape(-1, found.probability.shape[1]))
-
-
-def conditioned(name: str, points: int, gumbel: bool, found: Outcomes) -> Outcomes:
-    """With the noise u of a relaxed draw given the draw, by the trapezoidal rule in log u / (1 − u), or −log(−log u).
-
-    Of analytic integrands that fall off at both ends it converges as exp(−points).
-    """
-    value = found.given[name]  # (outcomes, 1, samples × rows, *draw)
-    count, far = int(np.prod(value.shape[2:], dtype=int)), 30 if points > 100 else 18
-    t, width = np.linspace(-4 if gumbel else -far, far, points, retstep=True)
-    u, slope = (np.exp(-np.exp(-t)), np.exp(-t)) if gumbel else (1 / (1 + np.exp(-t)), 1 / (1 + np.exp(t)))
-    index = np.array(list(product(range(points), repeat=count)))
-    mass = (width * u * slope)[index].prod(-1)
-    given = {n: np.tile(v, (len(index), *(1,) * (v.ndim - 1))) for n, v in found.given.items()}
-    given[f"{name}~"] = u[index].reshape(-1, 1, *value.shape[2:]).repeat(len(value), 0)
-    probability = (mass[:, None, None] * found.probability).reshape(-1, found.probability.shape[1])
-    return Outcomes(given, _tiled(found.noise, len(index)), probability / probability.sum(0))
-
-
-def replaced(name: str, shape: tuple[int, ...], found: Outcomes) -> Outcomes:
-    """With the noise of measure-valued pairs, at nodes exact for polynomials of degree 5: w, and jointly m and u.
-
-    Coordinates and rows add up, so that all of them may share their noise.
-    """
-    (w, of_w), (m, of_m) = gauss(lambda t: t * np.exp(-t * t / 2), 0, 5), gauss(lambda t: t * t * np.exp(-t * t / 2), -12, 4)
-    u, of_u = np.polynomial.legendre.leggauss(3)
-    index = np.array(list(product(range(5), range(4), range(3))))
-    w, m, u = w[index[:, 0]], m[index[:, 1]], (u[index[:, 2]] + 1) / 2
-    mass = of_w[index[:, 0]] * of_m[index[:, 1]] * of_u[index[:, 2]] / 2
-    noise = np.stack([1 - np.exp(-w * w / 2), 1 - np.exp(-m * m / 2), 0 * m, 0 * m, (m > 0) * 1.0, u], 1)
-    noise = np.broadcast_to(noise.reshape(len(mass), 1, 6, *(1,) * len(shape)), (len(mass), 1, 6, *shape))
-    given = {n: np.tile(v, (len(mass), *(1,) * (v.ndim - 1))) for n, v in found.given.items()}
-    given[f"{name}~"] = noise.repeat(len(found.probability), 0)
-    probability = (mass[:, None, None] * found.probability).reshape(-1, found.probability.shape[1])
-    return Outcomes(given, _tiled(found.noise, len(mass)), probability)
-
-
-def _tiled(noise: np.ndarray | None, times: int) -> np.ndarray | None:
-    return None if noise is None else np.tile(noise, (times, 1))
-
-
-def gauss(density: Callable[[np.ndarray], np.ndarray], low: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the Gauss rule of a density on (low, 12), which is scaled to one (Golub and Welsch 1969)."""
-    t, weight = np.polynomial.legendre.leggauss(400)
-    t, weight = low + (t + 1) * (12 - low) / 2, weight * density(low + (t + 1) * (12 - low) / 2)
-    weight = weight / weight.sum()
-    before, now, beta, matrix = np.zeros_like(t), np.ones_like(t), 0.0, np.zeros((count, count))
-    for i in range(count):
-        matrix[i, i] = (weight * t * now * now).sum()
-        after = (t - matrix[i, i]) * now - beta * before
-        beta = np.sqrt((weight * after**2).sum())
-        before, now = now, after / beta
-        if i + 1 < count:
-            matrix[i, i + 1] = matrix[i + 1, i] = beta
-    nodes, vectors = np.linalg.eigh(matrix)
-    return nodes, vectors[0] ** 2
+    assert np.allclose(probability.sum(0), 1.0, atol=1e-12)
+    return Outcomes(given, None if eps is None or sampled else np.tile(eps, (len(draws), 1)), probability)
 
 
 @contextmanager
@@ -552,22 +344,16 @@ def forced_noise(engine: str, noise: Callable[[], Any]) -> Iterator[None]:
             setattr(owner, name, old)
 
 
-def expectation(
-    engine: str, spec: Any, program: Any, setting: Setting, state: Arrays | None = None, particles: int = 0
-) -> np.ndarray:
+def expectation(engine: str, spec: Any, program: Any, setting: Setting, state: Arrays | None = None) -> np.ndarray:
     """E[gradient] over all outcomes of the estimator's draws, averaged over all minibatches, flat in order of name.
 
-    `state` is of the controls, by site; the gradient is of the ELBO (not the loss), or of the K-sample bound of so many
-    `particles`, in constrained parameters.
+    `state` is of the controls, by site; the gradient is of the ELBO (not the loss), in constrained parameters.
     """
-    x, bound = setting.minibatches(program.data(setting.total)), {"bound": "iwae", "num_particles": particles}
-    how = bound if particles else {}
-    return {"numpyro": _numpyro, "pyro": _pyro}[engine](spec, program, setting, x, program.params(), state or {}, how)
+    x = setting.minibatches(program.data(setting.total))
+    return {"numpyro": _numpyro, "pyro": _pyro}[engine](spec, program, setting, x, program.params(), state or {})
 
 
-def _numpyro(
-    spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays, how: Arrays
-) -> np.ndarray:
+def _numpyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays) -> np.ndarray:
     from numpyro import handlers
 
     from inference._numpyro import session
@@ -577,9 +363,9 @@ def _numpyro(
         model, guide = bind(program, "numpyro", total=setting.total)
         if setting.scale != 1:
             model, guide = handlers.scale(model, setting.scale), handlers.scale(guide, setting.scale)
-        elbo, params = make(spec, **how), {n: jnp.asarray(v) for n, v in params.items()}
+        elbo, params = make(spec), {n: jnp.asarray(v) for n, v in params.items()}
         plan = elbo.plan(model, guide, (jnp.asarray(x[0]),), {}, params)[0] if hasattr(elbo, "plan") else {}
-        found = outcomes(program, plan, {n: np.asarray(v) for n, v in params.items()}, x, how.get("num_particles", 1))
+        found = outcomes(program, plan, {n: np.asarray(v) for n, v in params.items()}, x)
         state = {name: tuple(jnp.asarray(s) for s in pair) for name, pair in state.items()}
         axes = {name: (0 if value.shape[1] > 1 else None) for name, value in found.given.items()}
         given = {name: value if axes[name] == 0 else value[:, 0] for name, value in found.given.items()}
@@ -598,9 +384,7 @@ def _numpyro(
         return flat({name: np.asarray(value) for name, value in out.items()})
 
 
-def _pyro(
-    spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays, how: Arrays
-) -> np.ndarray:
+def _pyro(spec: Any, program: Any, setting: Setting, x: np.ndarray, params: Arrays, state: Arrays) -> np.ndarray:
     import torch
     from pyro import poutine
 
@@ -611,10 +395,10 @@ def _pyro(
         model, guide = bind(program, "pyro", total=setting.total)
         if setting.scale != 1:
             model, guide = poutine.scale(model, scale=setting.scale), poutine.scale(guide, scale=setting.scale)
-        elbo, leaves = make(spec, **how), {n: array(v).requires_grad_() for n, v in params.items()}
+        elbo, leaves = make(spec), {n: array(v).requires_grad_() for n, v in params.items()}
         ours = hasattr(elbo, "plan")
         plan = elbo.plan(model, guide, (array(x[0]),), {}, leaves)[0] if ours else {}
-        found = outcomes(program, plan, params, x, how.get("num_particles", 1))
+        found = outcomes(program, plan, params, x)
         state = {name: tuple(array(s) for s in pair) for name, pair in state.items()}
         count, batches = found.probability.shape
         given = {n: array(np.broadcast_to(v, (count, batches, *v.shape[2:])).reshape(-1, *v.shape[2:]))
@@ -627,9 +411,7 @@ def _pyro(
                 return elbo.evaluate(leaves, state, model, guide, (x,), {}, given)[0]
 
         if ours:
-            # What a relaxed draw leads to is drawn anew, the same in all outcomes.
-            randomness = "same" if any(isinstance(e, Rebar) for e in plan.values()) else "error"
-            values = torch.func.vmap(loss, randomness=randomness)(given, noise, rows)
+            values = torch.func.vmap(loss, randomness="error")(given, noise, rows)
         else:  # the library's classes call backward, which vmap refuses
             one = [loss({n: v[i] for n, v in given.items()}, noise[i], rows[i]) for i in range(len(rows))]
             values = torch.stack(one)
@@ -685,63 +467,30 @@ class Case(NamedTuple):
     spec: Any
     batch: int = 2
     state: Any = None  # of the controls, frozen
-    particles: int = 0  # K of the K-sample bound; 0 is the ELBO
-    tolerance: float = 1e-9  # of its bias: looser where the noise of two relaxed numbers is summed on a grid
 
     def __str__(self) -> str:
         spec = self.spec or "default"
         if isinstance(spec, Mapping):
             spec = "+".join(f"{site}:{e}" for site, e in spec.items())
-        return f"{spec}@{self.program}" + (f"-K{self.particles}" if self.particles else "")
+        return f"{spec}@{self.program}"
 
 
 THREE, TWO, GLOBAL = Net(), Net((2, 1)), Net((2,), shared=True)
-CHOICE = Choice()
 LINE, PLANE, MIXTURE = Curve(), Curve(2), Curve(switch=True)
-ONE = Net((1,))
 MEAN = {"z1": (0.37, 0.9)}  # the running mean of some past steps
-
-
-def trained(estimator: Any, size: int = 2, columns: int = 4) -> tuple[np.ndarray, ...]:
-    """A state of a control as some training might leave it: what it holds at zero moved, squares positive."""
-    rng, site = np.random.default_rng(5), Latent("", "", False, None, False, True, size=size)
-    return tuple(0.5 * np.abs(rng.normal(size=v.shape)) + 0.2 for v in estimator.start(site, columns))
-
 
 #: Every estimator alone. A new estimator joins by a row.
 ALONE = [
     Case(THREE, "score"),
     Case(THREE, "running-mean", state=MEAN),
-    Case(THREE, Score(Nvil(hidden=2)), state={"z1": trained(Nvil(hidden=2))}),
     Case(THREE, "leave-one-out"),
     Case(Net((2,)), Score(LeaveOneOut(3))),
-    Case(THREE, "disarm", 1),
-    Case(THREE, "arm", 1),
-    Case(CHOICE, "disarm", 1),
-    Case(CHOICE, "arm", 1),
-    Case(Choice(by_index=True), "disarm", 1),
-    Case(CHOICE, "enumerate"),
-    Case(ONE, "rebar", 1, {"z1": trained(Rebar())}),
-    Case(ONE, Relax(hidden=2), 1, {"z1": trained(Relax(hidden=2), 1)}),
-    Case(Net((2,)), "rebar", 1, {"z1": trained(Rebar())}, tolerance=1e-7),
-    Case(Choice(count=2), "rebar", 1, {"k": trained(Rebar())}, tolerance=1e-7),
-    Case(THREE, "enumerate-local"),
     Case(THREE, "enumerate"),
     Case(LINE, "pathwise", 1),
     Case(PLANE, "pathwise-kl", 1),
     Case(PLANE, "path-only", 1),
     Case(PLANE, "score", 1),
     Case(LINE, "leave-one-out", 1),
-    Case(LINE, "measure-valued", 1),
-    Case(PLANE, "measure-valued", 1),
-    Case(THREE, "score", 1, None, 2),
-    Case(THREE, "vimco", 1, None, 2),
-    Case(Net((2,)), "vimco", 1, None, 5),
-    Case(THREE, "ovis", 1, None, 2),
-    Case(CHOICE, "vimco", 1, None, 3),
-    Case(THREE, "wake-sleep", 1, None, 2),
-    Case(CHOICE, "wake-sleep", 1, None, 3),
-    Case(Net((2,)), Score(Ovis(2)), 1, None, 3),
 ]
 #: Plans of several sites.
 MIXED = [
@@ -752,21 +501,11 @@ MIXED = [
     Case(TWO, None),
     Case(GLOBAL, "leave-one-out"),
     Case(GLOBAL, {"g": "score"}),
-    Case(GLOBAL, {"g": "disarm", "z1": "score"}, 1),
-    Case(GLOBAL, "disarm", 1),
-    Case(GLOBAL, {"g": "enumerate", "z1": "disarm"}, 1),
-    Case(GLOBAL, {"g": "enumerate-local", "z1": "leave-one-out"}, 1),
-    Case(MIXTURE, {"c": "disarm", "z": "pathwise"}, 1),
-    Case(MIXTURE, {"c": "rebar", "z": "pathwise"}, 1, {"c": trained(Rebar())}),
-    Case(Net((1, 1)), "rebar", 1, {"z1": trained(Rebar()), "z2": trained(Rebar())}, tolerance=1e-7),
-    Case(Net((1, 1)), {"z1": "rebar", "z2": "enumerate"}, 1, {"z1": trained(Rebar())}, tolerance=1e-7),
     Case(GLOBAL, {"g": "enumerate", "z1": "score"}),
     Case(MIXTURE, None, 1),
     Case(MIXTURE, {"c": "leave-one-out", "z": "pathwise-kl"}, 1),
     Case(MIXTURE, {"c": "score", "z": "path-only"}, 1),
     Case(MIXTURE, {"c": "enumerate", "z": "score"}, 1),
-    Case(MIXTURE, {"c": "enumerate", "z": "measure-valued"}, 1),
-    Case(MIXTURE, {"c": "enumerate-local", "z": "pathwise"}, 1),
 ]
 
 
@@ -785,16 +524,14 @@ def settings(case: Case) -> dict[str, tuple[Any, Setting]]:
 def bias(engine: str, case: Case, where: str) -> float:
     """Of the estimator's expectation, as a share of the exact gradient's norm."""
     program, setting = settings(case)[where]
-    found = expectation(engine, case.spec, program, setting, case.state, case.particles)
-    if case.particles:
-        wake = case.spec == "wake-sleep"
-        return error(found, exact_bound(program, setting.total, case.particles, setting.scale, wake))
+    found = expectation(engine, case.spec, program, setting, case.state)
     return error(found, exact(program, setting.total, setting.scale))
 
 
 #: Where each case is tried by the tests and by `python -m tests.exact`.
 WHERE = [(case, where) for case in ALONE for where in ("full", "subsampled", "scaled", "masked")]
 WHERE += [(case, where) for case in MIXED for where in ("full", "all")]
+ONE = Net((1,))
 
 
 def tracegraph_factor(batch: int, total: int) -> float:
@@ -808,9 +545,7 @@ def main() -> None:
     """Print the whole table as JSON: largest relative bias of every case, setting and engine."""
     table = {f"{engine}/{case}/{where}": bias(engine, case, where) for engine in ("numpyro", "pyro") for case, where in WHERE}
     factors = {f"{batch} of {total}": tracegraph_factor(batch, total) for batch, total in ((4, 4), (4, 20), (2, 20))}
-    allowed = {f"{case}/{where}": case.tolerance / 1e-9 for case, where in WHERE}
-    largest = max(found / allowed[name.partition("/")[2]] for name, found in table.items())
-    print(json.dumps({"bias": table, "largest": largest, "tracegraph_factor": factors}))
+    print(json.dumps({"bias": table, "largest": max(table.values()), "tracegraph_factor": factors}))
 
 
 if __name__ == "__main__":

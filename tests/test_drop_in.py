@@ -241,8 +241,7 @@ ENERGY = (  # −ELBO at the posterior, where log p(x) is its value
 @pytest.mark.parametrize("jitted", [False, True], ids=["run", "update"])
 def test_numpyro_carries_the_running_mean(jitted):
     model, guide = coin("numpyro")
-    loss = _numpyro.EstimatorELBO("running-mean")
-    svi = numpyro.infer.SVI(model, loss.carrying(model, guide), optax.adam(0.05), loss=loss)
+    svi = numpyro.infer.SVI(model, _numpyro.carrying(guide, "z"), optax.adam(0.05), loss=_numpyro.EstimatorELBO("running-mean"))
     x, steps = jnp.asarray(SEEN[:, 0]), 600
     if jitted:
         state, update = svi.init(jax.random.PRNGKey(0), x), jax.jit(svi.update)
@@ -269,11 +268,12 @@ def assert_settled(logits: Any, total: Any, weight: Any) -> None:
 
 def test_numpyro_says_where_the_running_mean_could_be_carried():
     (model, guide), x = coin("numpyro"), jnp.asarray(SEEN[:, 0])
-    svi = numpyro.infer.SVI(model, guide, optax.adam(0.05), loss=_numpyro.EstimatorELBO("running-mean"))
-    with pytest.raises(InputError, match=r"control of site 'z' has nowhere .* `elbo.carrying\(model, guide\)`"):
-        svi.update(svi.init(jax.random.PRNGKey(0), x), x)
-    with pytest.raises(InputError, match="'z'"):
-        svi.run(jax.random.PRNGKey(0), 3, x, progress_bar=False)
+    for wrapped in (guide, _numpyro.carrying(guide, "y")):
+        svi = numpyro.infer.SVI(model, wrapped, optax.adam(0.05), loss=_numpyro.EstimatorELBO("running-mean"))
+        with pytest.raises(InputError, match=r"running mean of site 'z' has nowhere .* `carrying\(guide, sites\)`"):
+            svi.update(svi.init(jax.random.PRNGKey(0), x), x)
+        with pytest.raises(InputError, match="'z'"):
+            svi.run(jax.random.PRNGKey(0), 3, x, progress_bar=False)
 
 
 def test_pyro_carries_the_running_mean_in_the_object():

@@ -21,7 +21,7 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def draws(engine: str, fn: Any, temperature: float) -> np.ndarray:
-    draw = import_module(f"inference.estimators._{engine}").relaxed(fn, Relaxed(temperature))
+    draw = import_module(f"inference.estimators._{engine}").relaxed(fn, temperature)
     torch.manual_seed(0)
     return np.asarray(draw(random.key(0), (50_000,)) if engine == "numpyro" else draw((50_000,)))
 

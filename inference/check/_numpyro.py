@@ -214,7 +214,7 @@ def try_estimator(
 
     def run(params: dict[str, Any]) -> Any:
         own = isinstance(elbo, EstimatorELBO)
-        state = elbo.init_state(*elbo.plan(model, guide, args, {}, params), args) if own else {}
+        state = elbo.init_state(elbo.plan(model, guide, args, {}, params)[0]) if own else {}
         return elbo.evaluate(random.key(0), params, state, model, guide, args, {})[0]
 
     with warnings.catch_warnings(), validation_enabled(False), explained(estimator, "numpyro"):

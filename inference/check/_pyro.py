@@ -180,7 +180,7 @@ def try_estimator(
         warnings.simplefilter("ignore")  # the stock ELBOs warn of what `compare` measures
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(explained(estimator, "pyro"))
-        state = elbo.init_state(*elbo.plan(model, guide, args, {}, given), args) if isinstance(elbo, EstimatorELBO) else {}
+        state = elbo.init_state(elbo.plan(model, guide, args, {}, given)[0]) if isinstance(elbo, EstimatorELBO) else {}
         elbo.evaluate(given, state, model, guide, args, {})
 
 

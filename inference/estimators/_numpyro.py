@@ -20,28 +20,11 @@ from numpyro.primitives import Messenger, mutable
 
 from ppl_models import InputError
 
-from . import (
-    STOCK,
-    Latent,
-    Plan,
-    Spec,
-    auxiliary,
-    begun,
-    controls,
-    doubly,
-    num_samples,
-    relaxes,
-    replays,
-    resolve,
-    softened,
-    stateful,
-    wakes,
-)
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
-from .replay import replayed
-from .site import DISCRETE, MAX_ROWS, Family, Values, given_variant, joint, with_gradient
-from .terms import Plate, Term, align, beside, bound, columns, drawn, elbo, expected, rows, tempered
-from .wake_sleep import wake
+from .relaxed import relax
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 
@@ -78,30 +61,23 @@ def kl(q: Any, p: Any) -> Any | None:
     return xp.where(q._mask, value, 0.0) if isinstance(q, dist.MaskedDistribution) else value
 
 
-def family(fn: Any) -> tuple[Family, tuple[Any, ...]] | None:
-    """The family of `fn` and its parameters, shaped as a draw (and once more by categories); None if it is of no family."""
+def soft(fn: Any) -> tuple[Any, bool] | None:
+    """Logits shaped as a draw of `fn`, and whether the draw is one-hot; None if it is neither that nor bits."""
     shape = fn.batch_shape + fn.event_shape
     while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution, dist.Independent)):
         fn = fn.base_dist
-    if isinstance(fn, dist.Normal):
-        return "normal", tuple(xp.broadcast_to(xp.asarray(x), shape) for x in (fn.loc, fn.scale))
-    if isinstance(fn, dist.BernoulliLogits):
-        return "bits", (xp.broadcast_to(xp.asarray(fn.logits), shape),)
-    if isinstance(fn, dist.CategoricalLogits):
-        logits = xp.asarray(fn.logits)
-        return "category", (xp.broadcast_to(logits, (*shape, logits.shape[-1])),)
-    return ("one-hot", (xp.broadcast_to(fn.logits, shape),)) if type(fn).__name__ == "OneHotCategorical" else None
+    if not (isinstance(fn, dist.BernoulliLogits) or type(fn).__name__ == "OneHotCategorical"):
+        return None
+    return xp.broadcast_to(fn.logits, shape), bool(fn.event_shape)
 
 
-def relaxed(fn: Any, estimator: Any) -> Callable[..., Any]:
+def relaxed(fn: Any, temperature: float) -> Callable[..., Any]:
     """A function that draws from the relaxation of `fn`."""
-    kind, (logits,) = family(fn)  # type: ignore[misc]  # refused where it is None
-    one_hot = kind == "one-hot"
+    logits, one_hot = soft(fn)  # type: ignore[misc]  # refused where it is None
     noise = random.gumbel if one_hot else random.logistic
 
     def draw(key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
-        given = noise(key, sample_shape + logits.shape, logits.dtype)
-        return estimator.relaxed(logits, given, one_hot, xp, stop_gradient)
+        return relax(xp, logits, noise(key, sample_shape + logits.shape, logits.dtype), temperature, one_hot)
 
     return draw
 
@@ -121,7 +97,7 @@ class Estimated(Messenger):
             value = xp.broadcast_to(self.given[name], fn.batch_shape + fn.event_shape)
             msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value)
         elif (kind := self.plan[name].variant) == "relax":
-            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name]))
+            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name].temperature))  # type: ignore[attr-defined]
         elif kind is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
@@ -160,45 +136,32 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping, params: Arrays
                 values[name] = support
             closed = partner is not None and fn.has_rsample and kl(fn, partner["fn"]) is not None
             known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-            kind = (family(fn) or (None,))[0]
-            told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, kind)
-            latents.append(Latent(*told, prod(fn.event_shape)))
+            told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
+            latents.append(Latent(*told))
         found.append(Inspection(tuple(latents), values))
 
     jax.eval_shape(run)
     return found[0]
 
 
-def provenance(
-    params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan
-) -> list[dict[str, frozenset[str]]]:
-    """For each site of model and of guide, the latents drawn without a gradient that its log probability depends on.
-
-    It is structure: found once, from free draws, since a forced value forgets what its logits depend on.
-    """
-    if not any(e.variant in DISCRETE for e in plan.values()):
-        return [{}, {}]
-    return list(stock.get_nonreparam_deps(model, Estimated(guide, plan, {}), args, dict(kwargs), dict(params)))
-
-
 def run_terms(
     rng_key: Any, params: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan,
-    values: Mapping[str, Values], given: Arrays | None = None, samples: int = 1, runs: int = 1, upstream: Any = None,
+    values: Mapping[str, Values], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
-    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape).
-
-    `runs` sets of S samples are made side by side, the first ones first. `upstream` is that of `provenance`.
-    """
+    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {name: v for name, v in values.items() if name in plan and plan[name].variant == "enumerate"}
-    samples, keep = runs * num_samples(plan, samples), replays(plan)
-    forced = {**joint(enumerated, xp, samples), **{name: v for name, v in (given or {}).items() if name in plan}}
-    deps = provenance(params, model, guide, args, kwargs, plan) if upstream is None else upstream
+    samples = num_samples(plan, samples)
+    forced = {**joint(enumerated, xp, samples), **(given or {})}
+    deps: list[dict[str, frozenset[str]]] = [{}, {}]
+    if any(e.variant in ("score", "enumerate") for e in plan.values()):
+        # Provenance is structure: found once, from free draws, since a forced value forgets what its logits depend on.
+        deps = list(stock.get_nonreparam_deps(model, Estimated(guide, plan, {}), args, dict(kwargs), dict(params)))
     shared, keys = random.split(rng_key)
     count = samples * prod(v.size for v in enumerated.values())
-    static: list[tuple[str, frozenset[Plate], frozenset[str], int, bool, float, Family | None, int]] = []
+    static: list[tuple[str, frozenset[Plate], frozenset[str], int, bool]] = []
     nesting = 0
 
-    def particle(key: Any, given: Arrays) -> list[tuple[Any, ...]]:
+    def particle(key: Any, given: Arrays) -> list[tuple[Any, Any, Any]]:
         nonlocal static, nesting
         run_model, run_guide = random.split(key)
         # The shared key draws plates' rows, so that all particles see one minibatch.
@@ -230,11 +193,8 @@ def run_terms(
                 scored = log_q if estimator and estimator.variant == "score" else None
                 weight = log_q if estimator and estimator.variant == "enumerate" else None
                 num_values = enumerated[name].size if weight is not None else 1
-                latent = keep and sign < 0 and estimator is not None
-                kind, parameters = family(site["fn"]) if latent and estimator.variant == "replay" else (None, None)  # type: ignore[misc]
-                around = beside(site["scale"], plates)
-                static.append((name, plates, upstream, num_values, sign < 0, around, kind, len(site["fn"].event_shape)))
-                arrays.append((cost, scored, weight, parameters, site["value"] if latent else None))
+                static.append((name, plates, upstream, num_values, sign < 0))
+                arrays.append((cost, scored, weight))
         return arrays
 
     if count == 1:  # a batch of one would turn every product into a batched one, which is slower
@@ -246,11 +206,9 @@ def run_terms(
         return None if x is None else align(x.reshape(samples, -1, *x.shape[1:]), plates, nesting)
 
     return [
-        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values, in_guide,
-             around, None if kind is None else drawn(kind, parameters, value, dims, samples, nesting, xp), value)
-        for (name, plates, upstream, num_values, in_guide, around, kind, dims), (cost, score, weight, parameters, value) in zip(
-            static, arrays, strict=True)
-    ]  # fmt: skip
+        Term(name, plates, upstream, shape(cost, plates), shape(score, plates), shape(weight, plates), num_values, in_guide)
+        for (name, plates, upstream, num_values, in_guide), (cost, score, weight) in zip(static, arrays, strict=True)
+    ]
 
 
 def draws(rng_key: Any, params: Arrays, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, samples: int) -> dict[str, Any]:
@@ -299,9 +257,8 @@ class EstimatorELBO(stock.ELBO):
         inspection = inspect(model, guide, args, kwargs, params)
         return resolve(self.estimator, inspection.latents, self.bound), inspection
 
-    def init_state(self, plan: Plan, inspection: Inspection, args: tuple) -> dict[str, Any]:
-        begin = begun(plan, inspection.latents, args)
-        return {name: tuple(xp.asarray(v, xp.zeros(()).dtype) for v in state) for name, state in begin.items()}
+    def init_state(self, plan: Plan) -> dict[str, Any]:
+        return {name: (xp.zeros(()), xp.zeros(())) for name in stateful(plan)}
 
     def evaluate(
         self, rng_key: Any, params: Arrays, state: Arrays, model: Any, guide: Any, args: tuple, kwargs: Mapping,
@@ -312,41 +269,24 @@ class EstimatorELBO(stock.ELBO):
         `beta` weighs the latents' share of the gradient; the value stays that of the bound.
         """
         plan, inspection = self.plan(model, guide, args, kwargs, params)
-        upstream = provenance(params, model, guide, args, kwargs, plan)
 
-        def terms(params: Arrays, given: Arrays | None, plan: Plan = plan, runs: int = 1) -> list[Term]:
+        def terms(params: Arrays, given: Arrays | None) -> list[Term]:
             with validation_enabled(False) if relaxes(plan) else nullcontext():  # relaxed values lie off the support
-                return run_terms(rng_key, params, model, guide, args, kwargs, plan, inspection.values, given,
-                                 self.num_particles, runs, upstream)  # fmt: skip
-
-        def again(values: Arrays, runs: int) -> list[Term]:
-            found = terms(params, values, plan, runs) if runs else terms(params, values, softened(plan))
-            return found if beta is None else tempered(found, list(plan), beta)
-
-        def gradient(f: Any) -> Any:
-            return jax.grad(f, has_aux=True)
-
-        def noise(name: str, like: Any, count: int) -> Any:
-            number = next(i for i, latent in enumerate(inspection.latents) if latent.name == name)
-            return random.uniform(random.fold_in(rng_key, number + 1), (count, *like.shape), like.dtype)
+                return run_terms(
+                    rng_key, params, model, guide, args, kwargs, plan, inspection.values, given, self.num_particles
+                )
 
         if doubly(plan):
             z = given or draws(rng_key, params, guide, args, kwargs, plan, num_samples(plan, self.num_particles))
             # Seen from the model's parameters the draws are given; seen from the draws, the parameters are.
             of_params = terms(params, jax.tree.map(stop_gradient, z))
             value, surrogate, state = doubly_bound(of_params, terms(jax.tree.map(stop_gradient, params), z), xp, stop_gradient)
-        elif wakes(plan):
-            value, surrogate, state = wake(terms(params, given), xp, stop_gradient)
         elif self.bound == "iwae":
-            value, surrogate, state = bound(terms(params, given), controls(plan), auxiliary(plan), xp, stop_gradient)
+            value, surrogate, state = bound(terms(params, given), xp, stop_gradient)
         else:
             found = terms(params, given)
             weighed = found if beta is None else tempered(found, list(plan), beta)
-            if replays(plan):
-                value, surrogate, state = replayed(weighed, plan, again, noise, controls(plan), state, xp, stop_gradient,
-                                                   gradient, columns(args), given)  # fmt: skip
-            else:
-                value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient, columns(args))
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
             value = value if beta is None else expected(found, xp)
         return -(surrogate + stop_gradient(value - surrogate)), jax.tree.map(stop_gradient, state)
 
@@ -356,30 +296,30 @@ class EstimatorELBO(stock.ELBO):
     def loss_with_mutable_state(
         self, rng_key: Any, param_map: Arrays, model: Any, guide: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        names = stateful(self.plan(model, guide, args, kwargs, param_map)[0])
+        plan, _ = self.plan(model, guide, args, kwargs, param_map)
+        names = stateful(plan)
         missing = [name for name in names if _slot(name) not in param_map]
         if missing:
-            raise InputError(f"the control of site '{missing[0]}' has nowhere to be carried; give SVI the guide "
-                             "`elbo.carrying(model, guide)`, elbo being this loss, instead of `guide`.")  # fmt: skip
+            raise InputError(f"the running mean of site '{missing[0]}' has nowhere to be carried; give SVI the guide "
+                             "`carrying(guide, sites)` instead of `guide`.")  # fmt: skip
         state = {name: param_map[_slot(name)] for name in names}
         loss, state = self.evaluate(rng_key, param_map, state, model, guide, args, kwargs)
         return {"loss": loss, "mutable_state": {_slot(name): state[name] for name in names} or None}
 
-    def carrying(self, model: Any, guide: Callable[..., Any]) -> Callable[..., Any]:
-        """`guide` that also declares the controls' state, as NumPyro mutable state, so that stock SVI carries it."""
-
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with handlers.block():
-                state = self.init_state(*self.plan(model, guide, args, kwargs, {}), args)
-            for name, value in state.items():
-                mutable(_slot(name), value)  # pyright: ignore[reportArgumentType]
-            return guide(*args, **kwargs)
-
-        return wrapped
-
 
 def _slot(name: str) -> str:
     return f"{name}$control"
+
+
+def carrying(guide: Callable[..., Any], *sites: str) -> Callable[..., Any]:
+    """`guide` that also declares, as NumPyro mutable state, the running means of `sites`, so that stock SVI carries them."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for name in sites:
+            mutable(_slot(name), (xp.zeros(()), xp.zeros(())))  # pyright: ignore[reportArgumentType]
+        return guide(*args, **kwargs)
+
+    return wrapped
 
 
 class StockELBO:

@@ -23,28 +23,12 @@ from torch.distributions import kl_divergence
 
 from ppl_models import InputError
 
-from .._pyro import Fixed, Parameters, array, nodes
-from . import (
-    STOCK,
-    Latent,
-    Plan,
-    Spec,
-    auxiliary,
-    begun,
-    controls,
-    doubly,
-    num_samples,
-    relaxes,
-    replays,
-    resolve,
-    softened,
-    wakes,
-)
+from .._pyro import Fixed, Parameters, nodes
+from . import STOCK, Latent, Plan, Spec, controls, doubly, num_samples, relaxes, resolve, stateful
 from .doubly_reparameterised import doubly_bound
-from .replay import replayed
-from .site import DISCRETE, MAX_ROWS, Family, Values, given_variant, joint, with_gradient
-from .terms import Plate, Term, align, beside, bound, columns, drawn, elbo, expected, rows, tempered
-from .wake_sleep import wake
+from .relaxed import relax
+from .site import MAX_ROWS, Values, given_variant, joint, with_gradient
+from .terms import Plate, Term, align, bound, elbo, expected, rows, tempered
 
 Arrays = Mapping[str, Any]
 PARTICLES = "num_particles_vectorized"  # the name Pyro's own ELBOs give this plate
@@ -88,29 +72,24 @@ def kl(q: Any, p: Any) -> Any | None:
     return scale_and_mask(value, 1.0, q._mask) if isinstance(q, dist.MaskedDistribution) else value
 
 
-def family(fn: Any) -> tuple[Family, tuple[Any, ...]] | None:
-    """The family of `fn` and its parameters, shaped as a draw (and once more by categories); None if it is of no family."""
+def soft(fn: Any) -> tuple[Any, bool] | None:
+    """Logits shaped as a draw of `fn`, and whether the draw is one-hot; None if it is neither that nor bits."""
     shape = fn.batch_shape + fn.event_shape
     while isinstance(fn, (dist.MaskedDistribution, dist.Independent, ExpandedDistribution)):
         fn = fn.base_dist
-    if isinstance(fn, dist.Normal):
-        return "normal", (fn.loc.expand(shape), fn.scale.expand(shape))
-    if isinstance(fn, dist.Categorical):
-        return "category", (fn.logits.expand(*shape, fn.logits.shape[-1]),)
-    if isinstance(fn, (dist.Bernoulli, dist.OneHotCategorical)):
-        return "one-hot" if fn.event_shape else "bits", (fn.logits.expand(shape),)
-    return None
+    if not isinstance(fn, (dist.Bernoulli, dist.OneHotCategorical)):
+        return None
+    return fn.logits.expand(shape), bool(fn.event_shape)
 
 
-def relaxed(fn: Any, estimator: Any) -> Callable[..., Any]:
+def relaxed(fn: Any, temperature: float) -> Callable[..., Any]:
     """A function that draws from the relaxation of `fn`."""
-    kind, (logits,) = family(fn)  # type: ignore[misc]  # refused where it is None
-    one_hot = kind == "one-hot"
+    logits, one_hot = soft(fn)  # type: ignore[misc]  # refused where it is None
 
     def draw(sample_shape: Any = ()) -> Any:
         u = torch.rand(torch.Size(sample_shape) + logits.shape, dtype=logits.dtype, device=logits.device)
         u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
-        return estimator.relaxed(logits, -(-u.log()).log() if one_hot else u.logit(), one_hot, xp, stop_gradient)
+        return relax(xp, logits, -(-u.log()).log() if one_hot else u.logit(), temperature, one_hot)
 
     return draw
 
@@ -134,7 +113,7 @@ class Estimated(Messenger):
                 value = value.reshape(value.shape[0], *(1,) * (len(shape) - value.ndim), *value.shape[1:])
             msg["fn"] = with_gradient(fn, given_variant(self.plan[name]), stop_gradient, value.expand(shape))
         elif (kind := self.plan[name].variant) == "relax":
-            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name]))
+            msg["fn"] = with_gradient(fn, kind, stop_gradient, relaxed(fn, self.plan[name].temperature))  # type: ignore[attr-defined]
         elif kind is not None:
             msg["fn"] = with_gradient(fn, "path" if kind == "path" else "score", stop_gradient)
 
@@ -192,9 +171,8 @@ def inspect(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> Inspection:
         alike = partner is not None and (site["mask"] is None) == (partner["mask"] is None)
         closed = partner is not None and alike and fn.has_rsample and kl(fn, partner["fn"]) is not None
         known = partner is not None or bool(site["infer"].get("is_auxiliary"))  # autoguides draw auxiliary sites
-        kind = (family(fn) or (None,))[0]
-        told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, kind)
-        latents.append(Latent(*told, prod(fn.event_shape)))
+        told = (name, type(fn).__name__, fn.has_rsample, support and support.size, closed, known, soft(fn) is not None)
+        latents.append(Latent(*told))
     both = sites(model_trace) + sites(guide_trace)
     return Inspection(tuple(latents), values, max((-f.dim for _, site in both for f in frames_of(site)), default=0))
 
@@ -208,16 +186,13 @@ def provenance(model: Any, guide: Any, args: tuple, kwargs: Mapping) -> list[dic
 
 def run_terms(
     model: Any, guide: Any, args: tuple, kwargs: Mapping, plan: Plan, inspection: Inspection,
-    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None, samples: int = 1, runs: int = 1,
+    upstream: list[dict[str, frozenset[str]]], given: Arrays | None = None, samples: int = 1,
 ) -> list[Term]:  # fmt: skip
-    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape).
-
-    `runs` sets of S samples are made side by side, the first ones first.
-    """
+    """The terms of log p − log q at S samples × E rows; `given` forces draws, by site (S × E, *value shape)."""
     enumerated = {n: v for n, v in inspection.values.items() if n in plan and plan[n].variant == "enumerate"}
-    samples, nesting, keep = runs * num_samples(plan, samples), inspection.nesting, replays(plan)
+    samples, nesting = num_samples(plan, samples), inspection.nesting
     count = samples * prod(v.size for v in enumerated.values())
-    forced = {**joint(enumerated, xp, samples), **{name: v for name, v in (given or {}).items() if name in plan}}
+    forced = {**joint(enumerated, xp, samples), **(given or {})}
     if count > 1:
         particles = pyro.plate(PARTICLES, count, dim=-nesting - 1)
         model, guide = inside(particles, model), inside(particles, guide)
@@ -247,15 +222,7 @@ def run_terms(
             scored = log_q if estimator and estimator.variant == "score" else None
             weight = log_q if estimator and estimator.variant == "enumerate" else None
             values = enumerated[name].size if weight is not None else 1
-            draw, held = None, None
-            if keep and sign < 0 and estimator is not None:
-                held = value if count > 1 else value[None]
-                if estimator.variant == "replay":
-                    kind, parameters = family(fn)  # type: ignore[misc]  # refused where it is None
-                    parameters = [x if count > 1 else x[None] for x in parameters]
-                    draw = drawn(kind, parameters, held, len(fn.event_shape), samples, nesting, xp)
-            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values, sign < 0,
-                              beside(site["scale"], plates), draw, held))  # fmt: skip
+            terms.append(Term(name, plates, depends, shape(cost, plates), scored, weight, values, sign < 0))
     return terms
 
 
@@ -294,7 +261,7 @@ class EstimatorELBO(ELBO):
             inspection = inspect(model, guide, args, kwargs)
             plan = resolve(self.estimator, inspection.latents, self.bound)
             upstream: list[dict[str, frozenset[str]]] = [{}, {}]
-            if any(e.variant in DISCRETE for e in plan.values()):
+            if any(e.variant in ("score", "enumerate") for e in plan.values()):
                 # Structure, and dear to track: found once, from free draws, since a forced value forgets its logits.
                 upstream = provenance(model, inside(Estimated(plan, {}), guide), args, kwargs)
             self._known[model, guide] = plan, inspection, upstream
@@ -305,9 +272,8 @@ class EstimatorELBO(ELBO):
             plan, inspection, _ = self.structure(model, guide, args, kwargs)
         return plan, inspection
 
-    def init_state(self, plan: Plan, inspection: Inspection, args: tuple) -> dict[str, Any]:
-        begin = begun(plan, inspection.latents, args)
-        return {name: tuple(array(v) for v in state) for name, state in begin.items()}
+    def init_state(self, plan: Plan) -> dict[str, Any]:
+        return {name: (torch.zeros(()), torch.zeros(())) for name in stateful(plan)}
 
     def evaluate(
         self,
@@ -327,20 +293,10 @@ class EstimatorELBO(ELBO):
         with Parameters(params):
             plan, inspection, upstream = self.structure(model, guide, args, kwargs)
 
-        def terms(given: Arrays | None, plan: Plan = plan, runs: int = 1, fixed: bool = False) -> list[Term]:
+        def terms(given: Arrays | None, fixed: bool = False) -> list[Term]:
             lenient = pyro.validation_enabled(False) if relaxes(plan) else nullcontext()  # relaxed values lie off the support
             with Parameters(params), Fixed() if fixed else nullcontext(), lenient:
-                return run_terms(model, guide, args, kwargs, plan, inspection, upstream, given, self.num_particles, runs)
-
-        def again(values: Arrays, runs: int) -> list[Term]:
-            found = terms(values, plan, runs) if runs else terms(values, softened(plan))
-            return found if beta is None else tempered(found, list(plan), beta)
-
-        def gradient(f: Any) -> Any:
-            return torch.func.grad(f, has_aux=True)
-
-        def noise(name: str, like: Any, count: int) -> Any:
-            return torch.rand(count, *like.shape, dtype=like.dtype, device=like.device)
+                return run_terms(model, guide, args, kwargs, plan, inspection, upstream, given, self.num_particles)
 
         if doubly(plan):
             with Parameters(params):
@@ -349,18 +305,12 @@ class EstimatorELBO(ELBO):
             # Seen from the model's parameters the draws are given; seen from the draws, the parameters are.
             of_params = terms({name: value.detach() for name, value in z.items()})
             value, surrogate, state = doubly_bound(of_params, terms(z, fixed=True), xp, stop_gradient)
-        elif wakes(plan):
-            value, surrogate, state = wake(terms(given), xp, stop_gradient)
         elif self.bound == "iwae":
-            value, surrogate, state = bound(terms(given), controls(plan), auxiliary(plan), xp, stop_gradient)
+            value, surrogate, state = bound(terms(given), xp, stop_gradient)
         else:
             found = terms(given)
             weighed = found if beta is None else tempered(found, list(plan), beta)
-            if replays(plan):
-                value, surrogate, state = replayed(weighed, plan, again, noise, controls(plan), state, xp, stop_gradient,
-                                                   gradient, columns(args), given)  # fmt: skip
-            else:
-                value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient, columns(args))
+            value, surrogate, state = elbo(weighed, controls(plan), state, xp, stop_gradient)
             value = value if beta is None else expected(found, xp)
         detached = {name: tuple(x.detach() for x in pair) for name, pair in state.items()}
         return -(surrogate + (value - surrogate).detach()), detached
@@ -370,7 +320,7 @@ class EstimatorELBO(ELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.state:
-            self.state = self.init_state(*self.structure(model, guide, args, kwargs)[:2], args)
+            self.state = self.init_state(self.structure(model, guide, args, kwargs)[0])
         loss, self.state = self.evaluate({}, self.state, model, guide, args, kwargs)
         return loss
 

@@ -1,7 +1,7 @@
 """Enumeration: ∇ E_q[f(z)] = ∇ Σ_v q(v) f(v), every value v of the site evaluated and weighted.
 
-Exact in the site it is used at (a whole gradient without noise if every latent is enumerated). Applies to sites of finitely
-many values. Unbiased for the ELBO. As many evaluations of model and guide as values, over sites their product; a vector of d
+Exact in the site it is used at (a whole gradient without noise if every latent is enumerated). Applies to sites of
+finitely many values: `num_values` evaluations of model and guide, and their product over sites. A vector of d
 Bernoullis in one event counts as 2ᵈ values. Source: Obermeyer et al. 2019.
 """
 

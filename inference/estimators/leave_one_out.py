@@ -1,8 +1,7 @@
 """Leave-one-out baseline: bₖ = Σ_{j≠k} fⱼ / (K − 1) over K ≥ 2 independent samples.
 
-Each sample's baseline is the mean cost of the others, so it is independent of the sample itself. Applies to every site.
-Unbiased for the ELBO. K evaluations of model and guide. Source: Mnih and Rezende 2016, eq. 9; Kool, van Hoof and Welling 2019,
-eq. 8.
+Each sample's baseline is the mean cost of the others, so it is independent of the sample itself. Unbiased for the ELBO
+with K evaluations of model and guide. Source: Mnih and Rezende 2016, eq. 9; Kool, van Hoof and Welling 2019, eq. 8.
 """
 
 from __future__ import annotations
@@ -25,6 +24,6 @@ class LeaveOneOut:
             raise InputError(f"leave-one-out needs at least 2 particles, got {self.num_particles}; "
                              "give num_particles=2 or more.")  # fmt: skip
 
-    def baseline(self, cost: Any, scale: float, state: Any, inputs: Any, xp: Any) -> tuple[Any, Any]:
+    def baseline(self, cost: Any, scale: float, state: Any) -> tuple[Any, Any]:
         total = cost.sum(axis=0, keepdims=True)
         return (total - cost) / (cost.shape[0] - 1), state

@@ -1,9 +1,8 @@
 """Path-only gradient (sticking the landing): ∇ E_q[log p − log q] = E_ε[∇_z(log p(z) − log q(z)) ∂z/∂φ], z = g(ε; φ).
 
 The pathwise gradient without its term E[∇_φ log q(z; φ)] = 0, so its variance vanishes where q is the exact posterior.
-Applies to sites whose draws are differentiable. Unbiased for the ELBO. For the K-sample bound, Σₖ w̃ₖ ∂log wₖ/∂zₖ ∂zₖ/∂φ is
-biased, since w̃ₖ depends on φ too: `doubly-reparameterised` is its cure. One evaluation of model and guide, and one more of
-log q, a sample. Source: Roeder, Wu and Duvenaud 2017, eq. 6.
+Applies to sites whose draws are differentiable. Unbiased for the ELBO, not for K-sample bounds. One evaluation of
+model and guide, and one more of log q, a sample. Source: Roeder, Wu and Duvenaud 2017, eq. 6.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ class PathOnly:
     name = "path-only"
     variant: ClassVar[Variant | None] = "path"
     unbiased_for = ("elbo",)
-    bounds = ("elbo", "iwae")
 
     def refusal(self, site: Latent) -> str | None:
         if not site.has_rsample:

@@ -1,9 +1,8 @@
-"""Relaxed draws: y = softmax((η + g) / T), g Gumbel; of bits, y = σ((η + l) / T), l logistic.
+"""Relaxed draws: y = softmax((η + g) / T), g Gumbel; of bits, y = σ((η + l) / T), l logistic (Maddison et al. 2017).
 
 A differentiable stand-in for a one-hot or binary draw, scored by log p(y) and log q(y) continued linearly in y. Applies to
-one-hot and Bernoulli sites. Biased for the ELBO, since it is the gradient of the relaxed bound: less so but noisier as T
-falls, and never both small. One evaluation of model and guide a sample. Source: Maddison, Mnih and Teh 2017, section 3; Jang,
-Gu and Poole 2017.
+one-hot and Bernoulli sites. The gradient is that of the relaxed bound: biased for the ELBO, less so but noisier as T falls,
+and never both small. One evaluation of model and guide a sample. Also: Jang, Gu and Poole 2017.
 """
 
 from __future__ import annotations
@@ -33,13 +32,9 @@ class Relaxed:
             raise InputError(f"expected a positive temperature, got {self.temperature!r}; 0.5 is common.")
 
     def refusal(self, site: Latent) -> str | None:
-        if site.family not in ("bits", "one-hot"):
+        if not site.relaxable:
             return f"draws of site '{site.name}' ({site.distribution}) are neither one-hot nor bits; use leave-one-out"
         return None
-
-    def relaxed(self, logits: Any, noise: Any, one_hot: bool, xp: Any, stop: Any) -> Any:
-        """A draw with a gradient; `noise` is Gumbel, or logistic for bits, shaped as the draw."""
-        return relax(xp, logits, noise, self.temperature, one_hot)
 
 
 def relax(xp: Any, logits: Any, noise: Any, temperature: float, one_hot: bool) -> Any:

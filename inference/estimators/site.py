@@ -7,12 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-Variant = Literal["path", "score", "enumerate", "given", "relax", "replay"]
-#: Bits by logits; one-hot vectors and indices by logits; normals by loc and scale.
-Family = Literal["bits", "one-hot", "category", "normal"]
-
-#: Of draws that carry no gradient.
-DISCRETE = ("score", "enumerate", "replay")
+Variant = Literal["path", "score", "enumerate", "given", "relax"]
 
 #: Rows of joint values above which enumeration is refused.
 MAX_ROWS = 1 << 14
@@ -27,8 +22,7 @@ class Latent(NamedTuple):
     num_values: int | None  # of one draw (2ᵈ for d Bernoullis in an event); None if not finite
     has_analytic_kl: bool
     in_model: bool
-    family: Family | None = None  # of those whose draws can be compared with other values, or relaxed
-    size: int = 0  # numbers that one draw of that family holds
+    relaxable: bool = False  # one-hot or bits, by logits
 
 
 @cache
@@ -55,7 +49,7 @@ def _variant(cls: type, kind: Variant, stop: Callable[[Any], Any]) -> type:
         "path": {"log_prob": path_log_prob},
         "score": {"has_rsample": False},
         "enumerate": {"has_rsample": False, **forced},
-        "given": {"has_rsample": True, "rsample": given, **forced},
+        "given": {"rsample": given, **forced},
         "relax": {"has_rsample": True, "rsample": drawn, "sample": drawn, "sample_with_intermediates": drawn_and_no_more},
     }[kind]
     return type(cls)(cls.__name__, (cls,), members)
@@ -77,7 +71,7 @@ def with_gradient(fn: Any, kind: Variant, stop: Callable[[Any], Any], value: Any
 
 def given_variant(estimator: Any) -> Variant:
     """The variant by which a draw is given from outside, under an estimator (None: a library's own)."""
-    return "enumerate" if getattr(estimator, "variant", "score") in DISCRETE else "given"
+    return "enumerate" if getattr(estimator, "variant", "score") in ("score", "enumerate") else "given"
 
 
 class Values(NamedTuple):

@@ -17,12 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isclose, prod
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 from ppl_models import InputError
-
-from .site import Family
 
 
 class Plate(NamedTuple):
@@ -32,31 +30,6 @@ class Plate(NamedTuple):
     dim: int
     size: int
     scale: float
-
-
-class Draw(NamedTuple):
-    """A draw that its estimator compares with other values, arrays (S, E, *plate dims, *event shape)."""
-
-    family: Family
-    parameters: tuple[Any, ...]  # of its distribution, with their gradient: logits, or loc and scale
-    value: Any  # a category as a one-hot vector, floating
-    event_dims: int  # of the value
-
-    @property
-    def logits(self) -> Any:
-        return self.parameters[0]
-
-    @property
-    def one_hot(self) -> bool:
-        return self.family in ("one-hot", "category")
-
-    def stopped(self, stop: Any) -> Draw:
-        """Without the parameters' gradient."""
-        return self._replace(parameters=tuple(stop(x) for x in self.parameters))
-
-    def raw(self, values: Any, xp: Any) -> Any:
-        """Values as the site holds them."""
-        return xp.argmax(values, axis=-1) if self.family == "category" else values
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +44,6 @@ class Term:
     log_weight: Any = None  # log q of an enumerated value: neither scaled nor masked
     num_values: int = 1  # of an enumerated site
     in_guide: bool = False  # the cost is −log q
-    scale: float = 1.0  # of the cost beside its plates', from a handler around the program; 1 if that is traced
-    draw: Draw | None = None  # of a site whose estimator replays it
-    value: Any = None  # of a latent in the guide, as the engine holds it: where some site is replayed
 
 
 class Objective(NamedTuple):
@@ -87,19 +57,8 @@ class Objective(NamedTuple):
 class Control(Protocol):
     """A baseline for the costs downstream of a site; it must not depend on the sample it is subtracted from."""
 
-    def baseline(self, cost: Any, scale: float, state: Any, inputs: Any, xp: Any) -> tuple[Any, Any]:
-        """From costs (S, E, *plate dims), a plate scale and the carried state, the baseline and the next state.
-
-        `inputs`: the rows (rows, columns) of the program's first argument and their plate dim, None where it has none.
-        """
-        ...
-
-
-class BoundControl(Protocol):
-    """A baseline of each sample of the K-sample bound; it must not depend on the sample it is subtracted for."""
-
-    def baseline(self, log_w: Any, more: Any, xp: Any) -> Any:
-        """From log w of the samples (K, 1, *plate dims) and of auxiliary ones, a baseline for each of the K."""
+    def baseline(self, cost: Any, scale: float, state: Any) -> tuple[Any, Any]:
+        """From costs (S, E, *plate dims), a plate scale and the carried state, the baseline and the next state."""
         ...
 
 
@@ -108,19 +67,6 @@ def align(x: Any, plates: frozenset[Plate], nesting: int) -> Any:
     x = x.reshape(*x.shape[:2], *(1,) * (nesting + 2 - x.ndim), *x.shape[2:])
     free = [d for d in range(-nesting, 0) if x.shape[d] > 1 and d not in {p.dim for p in plates}]
     return x.sum(axis=tuple(free), keepdims=True) if free else x
-
-
-def drawn(family: Family, parameters: Sequence[Any], value: Any, event_dims: int, samples: int, nesting: int, xp: Any) -> Draw:
-    """A draw from arrays (S × E, *batch dims, *event dims), brought to (S, E, *nesting dims, *event dims)."""
-    dtype = parameters[0].dtype
-    if family == "category":
-        event_dims, value = event_dims + 1, value[..., None] == xp.arange(parameters[0].shape[-1])
-
-    def shaped(x: Any) -> Any:
-        batch, event = x.shape[1 : x.ndim - event_dims], x.shape[x.ndim - event_dims :]
-        return x.reshape(samples, -1, *(1,) * (nesting - len(batch)), *batch, *event)
-
-    return Draw(family, tuple(shaped(x) for x in parameters), shaped(xp.astype(value, dtype)), event_dims)
 
 
 def sum_to(plates: frozenset[Plate], term: Term, x: Any) -> Any:
@@ -150,50 +96,26 @@ def weights(terms: Sequence[Term], xp: Any) -> list[Any]:
     return out
 
 
-def elbo(
-    terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[str, Any], xp: Any, stop: Any, inputs: Any = None
-) -> Objective:
-    """The ELBO over the full data and its surrogate; `controls` and `state` are by site name, `inputs` (rows, columns)."""
+def elbo(terms: Sequence[Term], controls: Mapping[str, Control], state: Mapping[str, Any], xp: Any, stop: Any) -> Objective:
+    """The ELBO over the full data and its surrogate; `controls` and `state` are by site name."""
     value, surrogate, carried, samples = 0.0, 0.0, dict(state), terms[0].cost.shape[0]
     weighted = list(zip(terms, weights(terms, xp), strict=True))
     for t, weight in weighted:
         share = (weight * t.cost).sum()
         value = value + share
         # E[∇log q] = 0: a draw without a gradient contributes through its score alone.
-        surrogate = surrogate + (share if t.score is None and t.draw is None else (weight * stop(t.cost)).sum())
+        surrogate = surrogate + (share if t.score is None else (weight * stop(t.cost)).sum())
     for site in (t for t in terms if t.score is not None):
-        cost = below(site, weighted, stop)
+        downstream = [stop(sum_to(site.plates, t, weight * t.cost)) for t, weight in weighted if site.name in t.upstream]
+        cost = sum(downstream[1:], downstream[0])
         if (control := controls.get(site.name)) is not None:
             scale = prod(p.scale for p in site.plates)
-            baseline, after = control.baseline(cost, scale, state.get(site.name), of_rows(site, inputs), xp)
+            baseline, after = control.baseline(cost, scale, state.get(site.name))
             cost = cost - baseline
             if site.name in carried:
                 carried[site.name] = after
         surrogate = surrogate + (site.score * cost).sum()
     return Objective(value / samples, surrogate / samples, carried)
-
-
-def beside(scale: Any, plates: frozenset[Plate]) -> float:
-    """What a site's scale holds beside that of its plates, if it is a number."""
-    return scale / prod(p.scale for p in plates) if isinstance(scale, int | float) else 1.0
-
-
-def columns(args: Sequence[Any]) -> Any | None:
-    """The first argument as (rows, columns), None if it has no rows."""
-    x: Any = args[0] if args else None
-    return x.reshape(x.shape[0], -1) if getattr(x, "ndim", 0) else None
-
-
-def of_rows(site: Term, inputs: Any) -> tuple[Any, int] | None:
-    """The inputs and the dim of the site's plate that they lie along."""
-    plates = [p for p in site.plates if inputs is not None and p.size == inputs.shape[0]]
-    return (inputs, min(plates, key=lambda p: (p.name != "data", p.name)).dim) if plates else None
-
-
-def below(site: Term, weighted: Sequence[tuple[Term, Any]], stop: Any) -> Any:
-    """The cost downstream of a site, one number for each element of its plates."""
-    downstream = [stop(sum_to(site.plates, t, weight * t.cost)) for t, weight in weighted if site.name in t.upstream]
-    return sum(downstream[1:], downstream[0])
 
 
 def expected(terms: Sequence[Term], xp: Any) -> Any:
@@ -210,8 +132,7 @@ def tempered(terms: Sequence[Term], latents: Sequence[str], beta: Any) -> list[T
 def log_weights(terms: Sequence[Term]) -> tuple[Any, float]:
     """log w of each sample and each element of the plates that all terms share, (K, 1, *plate dims), and their scale.
 
-    The scale of a subsampled plate multiplies the bound of each of its rows: it belongs outside the logarithm, and so does
-    one that a handler gives to all sites alike. One that sites do not share weighs them within it.
+    The scale of a subsampled plate multiplies the bound of each of its rows: it belongs outside the logarithm.
 
     Raises:
         InputError: A subsampled plate does not hold all of the sites, so that its scale would stand inside.
@@ -225,8 +146,6 @@ def log_weights(terms: Sequence[Term]) -> tuple[Any, float]:
                                  f"'{outside}' lies outside it; give all of the data at once, or use the ELBO.")  # fmt: skip
     total = sum(sum_to(common, t, t.cost) for t in terms)
     scale = prod(p.scale for p in common)
-    if all(isclose(t.scale, terms[0].scale) for t in terms):
-        scale = scale * terms[0].scale
     return total / scale, scale
 
 
@@ -238,37 +157,11 @@ def normalised(log_w: Any, xp: Any) -> tuple[Any, Any]:
     return top + xp.log(total / log_w.shape[0]), w / total
 
 
-def others(log_w: Any, xp: Any) -> Any:
-    """log Σ_{j≠k} wⱼ for each k, over the first axis, in O(K): only the largest weight has a sum of its own."""
-    index = xp.arange(log_w.shape[0]).reshape(-1, *(1,) * (log_w.ndim - 1))
-    first = index == xp.argmax(log_w, axis=0, keepdims=True)
-    without = xp.where(first, -xp.inf, log_w)
-    top, second = (xp.max(x, axis=0, keepdims=True) for x in (log_w, without))
-    # What is left of the sum when a smaller weight goes still holds the largest, so that nothing cancels.
-    left = xp.where(first, 1.0, xp.exp(log_w - top).sum(axis=0, keepdims=True) - xp.exp(log_w - top))
-    return xp.where(first, second + xp.log(xp.exp(without - second).sum(axis=0, keepdims=True)), top + xp.log(left))
-
-
-def bound(
-    terms: Sequence[Term], controls: Mapping[str, BoundControl], auxiliary: int, xp: Any, stop: Any
-) -> Objective:
-    """The K-sample bound over the full data and its surrogate; the last `auxiliary` samples serve the controls alone.
-
-    A draw without a gradient contributes through its score, ∇L_K = E[Σₖ (L_K − baselineₖ) ∇log q(zₖ) + w̃ₖ ∇log wₖ]
-    (Mnih and Rezende 2016, eq. 6); sites may differ in their controls.
-    """
+def bound(terms: Sequence[Term], xp: Any, stop: Any) -> Objective:
+    """The K-sample bound over the full data and its surrogate."""
     log_w, scale = log_weights(terms)
-    samples = log_w.shape[0] - auxiliary
-    log_w, more = log_w[:samples], stop(log_w[samples:])
     value, share = normalised(log_w, xp)
-    surrogate = (stop(share) * log_w).sum()
-    common = frozenset.intersection(*(t.plates for t in terms))
-    for site in (t for t in terms if t.score is not None):
-        signal = stop(value)
-        if (control := controls.get(site.name)) is not None:
-            signal = signal - control.baseline(stop(log_w), more, xp)
-        surrogate = surrogate + (sum_to(common, site, site.score[:samples]) * signal).sum()
-    return Objective(scale * value.sum(), scale * surrogate, {})
+    return Objective(scale * value.sum(), scale * (stop(share) * log_w).sum(), {})
 
 
 def rows(terms: Sequence[Term], num_rows: int, xp: Any) -> Any | None:

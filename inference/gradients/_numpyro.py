@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -36,7 +35,7 @@ class Gradients:
         if isinstance(self.elbo, EstimatorELBO):
             plan, inspection = self.elbo.plan(model, guide, self.args, kwargs, {n: array(v) for n, v in params.items()})
             self.evaluations = evaluations(plan, inspection.latents, num_particles)
-            self._control = self.elbo.init_state(plan, inspection, self.args)
+            self._control = self.elbo.init_state(plan)
 
         def loss(free: Any, control: Any, rng_key: Any, args: tuple) -> Any:
             value, after = self.elbo.evaluate(rng_key, self.shape.constrain(free), control, model, guide, args, dict(kwargs))
@@ -52,15 +51,6 @@ class Gradients:
         jax.eval_shape(gradient, self.free(params), self._control, random.key(0), self.args)  # refuses before compiling
         self._one, self._many = jax.jit(gradient), jax.jit(jax.vmap(gradient, in_axes=(None, None, 0, None)))
         self._settle = jax.jit(settle)
-
-    @contextmanager
-    def given(self, rows: tuple) -> Iterator[None]:
-        """These rows, shaped as those that it was made with, in their place."""
-        before, self.args = self.args, jax.tree.map(array, rows)
-        try:
-            yield
-        finally:
-            self.args = before
 
     def free(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return self.shape.free({name: array(params[name]) for name in sorted(params)})

@@ -60,18 +60,9 @@ class Gradients:
         if isinstance(self.elbo, EstimatorELBO):
             plan, inspection = self.elbo.plan(model, guide, self.args, kwargs, {n: array(v) for n, v in params.items()})
             self.evaluations = evaluations(plan, inspection.latents, num_particles)
-            self._control = self.elbo.init_state(plan, inspection, self.args)
+            self._control = self.elbo.init_state(plan)
         with torch.random.fork_rng():
             self.one(params, self._control)()  # refuses before anything is measured
-
-    @contextmanager
-    def given(self, rows: tuple) -> Iterator[None]:
-        """These rows, shaped as those that it was made with, in their place."""
-        before, self.args = self.args, tuple(array(x) for x in rows)
-        try:
-            yield
-        finally:
-            self.args = before
 
     def free(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return self.shape.free({name: array(params[name]) for name in sorted(params)})

@@ -65,7 +65,7 @@ def trainer(
     shape, optimiser, control = coordinates(model, guide, example, {}), optax.adam(lr), {}
     groups = schedule.groups(shape.constraints, shape.model_names)
     if isinstance(elbo, EstimatorELBO):
-        control = elbo.init_state(*elbo.plan(model, guide, example, {}, {}), example)
+        control = elbo.init_state(elbo.plan(model, guide, example, {}, {})[0])
 
     def begin(carry: Carry) -> tuple[Carry, Any]:
         rng_key, shuffle = random.split(carry.rng_key)
@@ -96,7 +96,7 @@ def trainer(
             moved = optax.apply_updates(moving, jax.tree.map(lambda update: carry.scale * update, updates))
             fine = xp.isfinite(value)
             for slope in gradient.values():
-                fine &= xp.isfinite(xp.vdot(slope, slope))  # Adam keeps squares, and an infinite one for good
+                fine &= xp.isfinite(xp.square(slope)).all()  # Adam keeps squares, and an infinite one for good
             new, old = (moved, state, after), (moving, carry.optimisers[i], control)
             moved, state, control = jax.tree.map(partial(xp.where, fine), new, old)
             told = xp.where(fine & xp.isfinite(told), value, xp.nan)

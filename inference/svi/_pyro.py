@@ -70,7 +70,7 @@ class Run:
         self.optimisers = [torch.optim.Adam(leaves, lr=lr, fused=True) for leaves in self.groups]
         self.control = {}
         if isinstance(self.elbo, EstimatorELBO):
-            self.control = self.elbo.init_state(*self.elbo.plan(model, guide, example, {}, values), example)
+            self.control = self.elbo.init_state(self.elbo.plan(model, guide, example, {}, values)[0])
         self.guard, self.good = Guard(), self.freeze()
 
     def epoch(self, dynamic: bool) -> torch.Tensor:
@@ -102,8 +102,8 @@ class Run:
                 loss = loss / total
                 loss.backward(inputs=leaves if len(self.groups) > 1 else None)
                 slopes = [leaf.grad for leaf in leaves if leaf.grad is not None]
-                lengths = torch._foreach_norm(slopes, 2)  # pyright: ignore[reportPrivateImportUsage]  # 20 times as fast as max
-                found = torch.stack([loss.detach(), *lengths])
+                largest = torch._foreach_norm(slopes, torch.inf)  # pyright: ignore[reportPrivateImportUsage]
+                found = torch.stack([loss.detach(), *largest])
                 found[1:].square_()  # Adam keeps squares, and an infinite one for good
                 fine = bool(torch.isfinite(found).all())
             except Exception as error:  # PyTorch checks where JAX returns nan
